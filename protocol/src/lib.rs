@@ -1,0 +1,17 @@
+//! Formats, cryptography and rules of Souverain.
+//!
+//! Everything here is a function of its arguments: no files, no sockets, no
+//! clock. (The `age` crate draws file keys and nonces from the operating
+//! system itself; nothing else is random.) `docs/format.md` is the
+//! specification that these modules implement.
+
+pub mod block;
+pub mod car;
+pub mod cut;
+pub mod keys;
+pub mod list;
+pub mod manifest;
+pub mod recover;
+pub mod seal;
+pub mod snapshot;
+pub mod unixfs;
