@@ -1,0 +1,317 @@
+//! The index, wherever it is: held by this process, or asked of the one that holds it.
+//!
+//! Holding begins with the lock, then the index is opened and the packs are recovered: the same
+//! steps after a crash and after a clean end.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, RwLock},
+    time::{Duration, Instant},
+};
+
+pub(crate) use crate::owned::Owned;
+use crate::{
+    StoreError, Table,
+    disk::Disk,
+    head::Head,
+    index::{Blocks, Changes, Index, Location, Page, SCHEMA},
+    lock::Lock,
+    pack::{self, failed},
+    socket::{Client, ClientError, Server},
+};
+
+/// How long to wait for a process that is about to let go of the store.
+const IN_USE_WAIT: Duration = Duration::from_millis(400);
+/// How often in a row the process that holds the store may be gone when it is asked.
+const ATTACH_MAX: u32 = 16;
+
+/// What a writer begins with.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) packs: BTreeMap<u32, u64>,
+    pub(crate) blocks: Blocks,
+}
+
+/// Answers where blocks are and what tables hold.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    home: PathBuf,
+    purpose: String,
+    disk: Arc<Disk>,
+    access: RwLock<Access>,
+}
+
+#[derive(Debug)]
+enum Access {
+    Owner(Owner),
+    Remote(Client),
+}
+
+/// What the holder of the store has, in the order in which it lets go.
+#[derive(Debug)]
+struct Owner {
+    _server: Option<Server>,
+    owned: Arc<Owned>,
+    _lock: Lock,
+}
+
+pub(crate) fn packs_dir(home: &Path) -> PathBuf {
+    home.join("packs")
+}
+
+fn index_dir(home: &Path) -> PathBuf {
+    home.join("index")
+}
+
+impl Catalog {
+    /// Takes hold of the store to write; it is created if there is none.
+    pub(crate) fn open(
+        home: &Path,
+        purpose: &str,
+        disk: Arc<Disk>,
+    ) -> Result<(Self, Loaded), StoreError> {
+        if !home.is_dir() {
+            disk.create_dir(home)
+                .map_err(|e| failed("create", home, e))?;
+        }
+        let lock = patiently(|| Lock::take(home, purpose, &disk))?;
+        let (owner, loaded) = own(home, lock, &disk)?;
+        Ok((Self::new(home, purpose, disk, Access::Owner(owner)), loaded))
+    }
+
+    /// Finds a way to read the store.
+    pub(crate) fn open_read(
+        home: &Path,
+        purpose: &str,
+        disk: Arc<Disk>,
+    ) -> Result<Self, StoreError> {
+        if !index_dir(home).is_dir() {
+            return Err(StoreError::Missing {
+                home: home.to_owned(),
+            });
+        }
+        let access = attach(home, purpose, &disk)?;
+        Ok(Self::new(home, purpose, disk, access))
+    }
+
+    fn new(home: &Path, purpose: &str, disk: Arc<Disk>, access: Access) -> Self {
+        Self {
+            home: home.to_owned(),
+            purpose: purpose.to_owned(),
+            disk,
+            access: RwLock::new(access),
+        }
+    }
+
+    pub(crate) fn locate(&self, multihash: &[u8]) -> Result<Option<Location>, StoreError> {
+        self.ask(|own| own.locate(multihash), |far| far.locate(multihash))
+    }
+
+    pub(crate) fn value(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.ask(|own| own.value(table, key), |far| far.value(table, key))
+    }
+
+    pub(crate) fn page(&self, table: Table, after: Option<&[u8]>) -> Result<Page, StoreError> {
+        self.ask(|own| own.page(table, after), |far| far.page(table, after))
+    }
+
+    pub(crate) fn blocks(&self) -> Result<Blocks, StoreError> {
+        self.ask(Owned::blocks, Client::blocks)
+    }
+
+    /// Makes changes durable, as [`Owned::commit`] does.
+    pub(crate) fn commit(&self, changes: &Changes<'_>) -> io::Result<()> {
+        match &*self.access.read().expect("no panic while it is held") {
+            Access::Owner(owner) => owner.owned.commit(changes),
+            Access::Remote(_) => Err(io::ErrorKind::PermissionDenied.into()),
+        }
+    }
+
+    /// Asks whoever holds the store, which may become this process if the one that did is gone.
+    fn ask<T>(
+        &self,
+        own: impl Fn(&Owned) -> Result<T, StoreError>,
+        far: impl Fn(&Client) -> Result<T, ClientError>,
+    ) -> Result<T, StoreError> {
+        for _ in 0..ATTACH_MAX {
+            match &*self.access.read().expect("no panic while it is held") {
+                Access::Owner(owner) => return own(&owner.owned),
+                Access::Remote(client) => match far(client) {
+                    Ok(answer) => return Ok(answer),
+                    Err(ClientError::Failed(error)) => return Err(error),
+                    Err(ClientError::Gone) => {}
+                },
+            }
+            let mut access = self.access.write().expect("no panic while it is held");
+            if matches!(&*access, Access::Remote(client) if client.is_gone()) {
+                *access = attach(&self.home, &self.purpose, &self.disk)?;
+            }
+        }
+        Err(StoreError::Answer {
+            what: format!("it was gone {ATTACH_MAX} times in a row"),
+        })
+    }
+}
+
+/// Takes hold of the store to read, or finds the process that holds it.
+fn attach(home: &Path, purpose: &str, disk: &Arc<Disk>) -> Result<Access, StoreError> {
+    patiently(|| match Lock::take(home, purpose, disk) {
+        Ok(lock) => Ok(Access::Owner(own(home, lock, disk)?.0)),
+        Err(in_use @ StoreError::InUse { .. }) => {
+            Client::connect(home).map(Access::Remote).ok_or(in_use)
+        }
+        Err(error) => Err(error),
+    })
+}
+
+/// Tries again while the store is in use, for a short time.
+fn patiently<T>(mut attempt: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let began = Instant::now();
+    loop {
+        match attempt() {
+            Err(StoreError::InUse { .. }) if began.elapsed() < IN_USE_WAIT => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Opens the index and begins to serve it.
+fn own(home: &Path, lock: Lock, disk: &Arc<Disk>) -> Result<(Owner, Loaded), StoreError> {
+    // Before the index is opened, which may take long: readers wait rather than give up.
+    let socket = Server::bind(home, disk);
+    let (index, head, loaded) = load(home, disk)?;
+    let owned = Arc::new(Owned::new(&index_dir(home), disk.clone(), head, index));
+    let server = socket.and_then(|socket| Server::start(socket, owned.clone()));
+    let server = server
+        .inspect_err(|e| tracing::warn!(error = %e, "others cannot read the store meanwhile"))
+        .ok();
+    let owner = Owner {
+        _server: server,
+        owned,
+        _lock: lock,
+    };
+    Ok((owner, loaded))
+}
+
+/// Opens the index and recovers the packs.
+fn load(home: &Path, disk: &Disk) -> Result<(Index, Head, Loaded), StoreError> {
+    let (packs_dir, index_dir) = (packs_dir(home), index_dir(home));
+    for dir in [&packs_dir, &index_dir] {
+        if !dir.is_dir() {
+            disk.create_dir(dir).map_err(|e| failed("create", dir, e))?;
+        }
+    }
+    let index = Index::open(&index_dir, disk).map_err(|e| failed("open", &index_dir, e))?;
+    let read = |e| failed("read", &index_dir, e);
+    match index.schema().map_err(read)? {
+        None if index.is_empty() && !pack::any(&packs_dir)? => {
+            begin(home, &index, disk)?;
+        }
+        None => {
+            return Err(StoreError::Damaged {
+                path: index_dir,
+                what: "it is not the index of the packs that are there".to_owned(),
+            });
+        }
+        Some(found) if found == SCHEMA.to_be_bytes() => {}
+        Some(found) => {
+            let found = <[u8; 4]>::try_from(found.as_slice()).map_or_else(
+                |_| format!("{found:?}"),
+                |number| u32::from_be_bytes(number).to_string(),
+            );
+            return Err(StoreError::Schema {
+                found,
+                known: SCHEMA,
+            });
+        }
+    }
+    let head = Head::check(home, index.commits().map_err(read)?, disk)?;
+    let packs = index.packs().map_err(read)?;
+    let blocks = index.blocks().map_err(read)?;
+    pack::recover(&packs_dir, &packs, disk)?;
+    Ok((index, head, Loaded { packs, blocks }))
+}
+
+/// Makes an empty store durable, names included, before anything is promised.
+fn begin(home: &Path, index: &Index, disk: &Disk) -> Result<(), StoreError> {
+    let dir = index_dir(home);
+    index
+        .begin(SCHEMA, disk)
+        .map_err(|e| failed("write", &dir, e))?;
+    let conf = dir.join("conf");
+    let file = std::fs::File::open(&conf).map_err(|e| failed("open", &conf, e))?;
+    disk.sync(&file, &conf)
+        .map_err(|e| failed("sync", &conf, e))?;
+    let parent = home.parent().filter(|path| !path.as_os_str().is_empty());
+    for dir in [Some(dir.as_path()), Some(home), parent]
+        .into_iter()
+        .flatten()
+    {
+        disk.sync_dir(dir).map_err(|e| failed("sync", dir, e))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::block::raw_cid;
+
+    use super::*;
+    use crate::Store;
+
+    fn index(home: &Path) -> (Index, Disk) {
+        let disk = Disk::default();
+        drop(Store::open(home, "test").unwrap());
+        (Index::open(&index_dir(home), &disk).unwrap(), disk)
+    }
+
+    #[test]
+    fn refuses_a_schema_that_it_does_not_know() {
+        let home = tempfile::tempdir().unwrap();
+        let (index, disk) = index(home.path());
+        index.begin(SCHEMA + 1, &disk).unwrap();
+        drop(index);
+        match Store::open(home.path(), "test") {
+            Err(StoreError::Schema { found, known }) => {
+                assert_eq!((found.as_str(), known), ("2", 1));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn refuses_an_entry_that_points_outside_of_its_pack() {
+        let home = tempfile::tempdir().unwrap();
+        let (index, disk) = index(home.path());
+        let store_a_pack = packs_dir(home.path()).join("00000000.car");
+        std::fs::write(store_a_pack, pack::HEADER).unwrap();
+        let cid = |n: u8| raw_cid(&[n; 32]);
+        let at = |pack, offset, size| Location {
+            pack,
+            offset,
+            size,
+            codec: 0x55,
+        };
+        let keys = [0, 1, 2].map(|n| cid(n).hash().to_bytes());
+        let places = [at(0, 18, 1), at(7, 18, 1), at(0, 0, u32::MAX)];
+        let changes = Changes {
+            blocks: keys.iter().map(Vec::as_slice).zip(places).collect(),
+            packs: vec![(0, pack::HEADER.len() as u64)],
+            ..Changes::default()
+        };
+        index.commit(&changes, &disk).unwrap();
+        drop(index);
+        let store = Store::open(home.path(), "test").unwrap();
+        for n in 0..3 {
+            let found = store.get(&cid(n));
+            assert!(
+                matches!(found, Err(StoreError::Damaged { .. })),
+                "{n}: {found:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The steps that write, so that a test can make each of them fail.
+//!
+//! Nothing else in the crate writes to a file system. Without the feature
+//! `fault`, a step is just done.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    path::Path,
+};
+
+use crate::pack::PACK_SIZE_MAX;
+
+/// How much of a step is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Whole,
+    #[cfg_attr(
+        not(feature = "fault"),
+        allow(
+            dead_code,
+            reason = "only a fault tears a write; a test build of the crate has some"
+        )
+    )]
+    Half,
+}
+
+/// Does the steps that write.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    /// Size at which a pack is full, in bytes.
+    pub(crate) pack_size_max: u64,
+    #[cfg(feature = "fault")]
+    faults: Option<std::sync::Arc<crate::Faults>>,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self {
+            pack_size_max: PACK_SIZE_MAX,
+            #[cfg(feature = "fault")]
+            faults: None,
+        }
+    }
+}
+
+impl Disk {
+    #[cfg(feature = "fault")]
+    pub(crate) fn faulty(faults: std::sync::Arc<crate::Faults>) -> Self {
+        Self {
+            pack_size_max: faults.pack_size_max().unwrap_or(PACK_SIZE_MAX),
+            faults: Some(faults),
+        }
+    }
+
+    /// Does one step, in whole unless a test wants otherwise.
+    #[cfg(not(feature = "fault"))]
+    #[expect(clippy::unused_self, reason = "it does have faults with the feature")]
+    pub(crate) fn step(&self, does: impl FnOnce(Extent) -> io::Result<()>) -> io::Result<()> {
+        does(Extent::Whole)
+    }
+
+    #[cfg(feature = "fault")]
+    pub(crate) fn step(&self, does: impl FnOnce(Extent) -> io::Result<()>) -> io::Result<()> {
+        match &self.faults {
+            Some(faults) => faults.step(does),
+            None => does(Extent::Whole),
+        }
+    }
+
+    /// Creates a directory that only its owner enters, and its parents.
+    pub(crate) fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.step(|extent| match extent {
+            Extent::Whole => DirBuilder::new().recursive(true).mode(0o700).create(path),
+            Extent::Half => Ok(()),
+        })
+    }
+
+    /// Creates a file that only its owner reads. It must not exist.
+    pub(crate) fn create_file(&self, path: &Path) -> io::Result<File> {
+        let mut made = None;
+        self.step(|extent| {
+            if extent == Extent::Half {
+                return Ok(());
+            }
+            made = Some(
+                OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(path)?,
+            );
+            #[cfg(feature = "fault")]
+            self.note(|faults| faults.created(path));
+            Ok(())
+        })?;
+        made.ok_or_else(|| io::Error::other("the file was not created"))
+    }
+
+    /// Writes `parts` one after the other at `offset`.
+    pub(crate) fn write(
+        &self,
+        file: &File,
+        path: &Path,
+        offset: u64,
+        parts: [&[u8]; 2],
+    ) -> io::Result<()> {
+        let _ = path;
+        self.step(|extent| {
+            #[cfg(feature = "fault")]
+            self.note(|faults| faults.wrote(path, offset));
+            let [head, body] = parts;
+            let body = match extent {
+                Extent::Whole => body,
+                Extent::Half => &body[..body.len() / 2],
+            };
+            file.write_all_at(head, offset)?;
+            file.write_all_at(body, offset + head.len() as u64)
+        })
+    }
+
+    /// Makes the content of a file durable.
+    pub(crate) fn sync(&self, file: &File, path: &Path) -> io::Result<()> {
+        let _ = path;
+        self.step(|extent| {
+            if extent == Extent::Whole {
+                file.sync_all()?;
+                #[cfg(feature = "fault")]
+                self.note(|faults| faults.synced(path));
+            }
+            Ok(())
+        })
+    }
+
+    /// Makes the entries of a directory durable.
+    pub(crate) fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.step(|extent| {
+            if extent == Extent::Whole {
+                File::open(path)?.sync_all()?;
+                #[cfg(feature = "fault")]
+                self.note(|faults| faults.dir_synced(path));
+            }
+            Ok(())
+        })
+    }
+
+    /// Cuts a file to `len` bytes.
+    pub(crate) fn truncate(&self, file: &File, len: u64) -> io::Result<()> {
+        self.step(|extent| match extent {
+            Extent::Whole => file.set_len(len),
+            Extent::Half => Ok(()),
+        })
+    }
+
+    /// Removes a file.
+    pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
+        self.step(|extent| match extent {
+            Extent::Whole => std::fs::remove_file(path),
+            Extent::Half => Ok(()),
+        })
+    }
+
+    #[cfg(feature = "fault")]
+    fn note(&self, noted: impl FnOnce(&crate::Faults)) {
+        if let Some(faults) = &self.faults {
+            noted(faults);
+        }
+    }
+}

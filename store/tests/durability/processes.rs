@@ -1,0 +1,185 @@
+//! Several processes use one home.
+
+use std::os::unix::fs::PermissionsExt;
+
+use souverain_store::{Store, StoreError, Table};
+
+use crate::{
+    block,
+    child::{self, Process},
+    read, values,
+};
+
+/// Holds the store, and commits each number that it is told.
+#[test]
+#[ignore = "run by other tests as another process"]
+fn writer() {
+    let store = Store::open(&child::home(), "writing").unwrap();
+    child::say("ready");
+    while let Some(line) = child::listen() {
+        let (what, number) = line.split_once(' ').unwrap();
+        let number: u32 = number.parse().unwrap();
+        store.put(block(number, 5_000)).unwrap();
+        store
+            .set(Table::Snapshots, &number.to_be_bytes(), &[7; 6_000])
+            .unwrap();
+        if what == "commit" {
+            store.commit().unwrap();
+        }
+        child::say("done");
+    }
+}
+
+/// Holds the store as a reader.
+#[test]
+#[ignore = "run by other tests as another process"]
+fn reader() {
+    let store = Store::open_read(&child::home(), "reading").unwrap();
+    child::say("ready");
+    while let Some(number) = child::listen() {
+        let block = block(number.parse().unwrap(), 5_000);
+        let found = read(&store, &block).is_some();
+        child::say(if found { "found" } else { "missing" });
+    }
+}
+
+fn started(test: &str, home: &std::path::Path) -> Process {
+    let mut process = Process::start(test, home);
+    assert_eq!(process.hear().unwrap(), "ready");
+    process
+}
+
+#[test]
+fn reads_what_another_process_commits_meanwhile() {
+    let home = tempfile::tempdir().unwrap();
+    let mut writer = started("processes::writer", home.path());
+    let reader = Store::open_read(home.path(), "test").unwrap();
+    assert_eq!(read(&reader, &block(1, 5_000)), None);
+    assert_eq!(reader.blocks().unwrap().count, 0);
+
+    writer.tell("put 1");
+    assert_eq!(writer.hear().unwrap(), "done");
+    assert_eq!(read(&reader, &block(1, 5_000)), None);
+    assert!(values(&reader).is_empty());
+
+    writer.tell("commit 2");
+    assert_eq!(writer.hear().unwrap(), "done");
+    for number in [1_u32, 2] {
+        assert!(read(&reader, &block(number, 5_000)).is_some());
+        let value = reader.value(Table::Snapshots, &number.to_be_bytes());
+        assert_eq!(value.unwrap().unwrap(), [7; 6_000]);
+    }
+    assert_eq!(values(&reader).len(), 2);
+    assert_eq!(reader.blocks().unwrap().count, 2);
+
+    assert!(matches!(reader.commit(), Err(StoreError::ReadOnly)));
+    match Store::open(home.path(), "test") {
+        Err(StoreError::InUse { pid, purpose }) => {
+            assert_eq!(pid, writer.child.id());
+            assert_eq!(purpose, "writing");
+        }
+        other => panic!("{other:?}"),
+    }
+    writer.end();
+}
+
+#[test]
+fn goes_on_reading_when_the_writer_ends_or_dies() {
+    let home = tempfile::tempdir().unwrap();
+    let mut writer = started("processes::writer", home.path());
+    writer.tell("commit 1");
+    writer.hear().unwrap();
+    let reader = Store::open_read(home.path(), "test").unwrap();
+    let second = Store::open_read(home.path(), "test").unwrap();
+    assert!(read(&reader, &block(1, 5_000)).is_some());
+    assert!(read(&second, &block(1, 5_000)).is_some());
+    writer.tell("put 2");
+    writer.hear().unwrap();
+    writer.kill();
+
+    // One of them takes hold of the store, the other asks it.
+    assert_eq!(read(&reader, &block(2, 5_000)), None);
+    assert!(read(&second, &block(1, 5_000)).is_some());
+    match Store::open(home.path(), "test") {
+        Err(StoreError::InUse { pid, .. }) => assert_eq!(pid, std::process::id()),
+        other => panic!("{other:?}"),
+    }
+    drop(reader);
+    assert!(read(&second, &block(1, 5_000)).is_some());
+    drop(second);
+
+    let mut writer = started("processes::writer", home.path());
+    let reader = Store::open_read(home.path(), "test").unwrap();
+    writer.tell("commit 2");
+    writer.hear().unwrap();
+    assert!(read(&reader, &block(2, 5_000)).is_some());
+    writer.end();
+    assert!(read(&reader, &block(2, 5_000)).is_some());
+}
+
+#[test]
+fn a_writer_is_told_which_reader_is_in_its_way() {
+    let home = tempfile::tempdir().unwrap();
+    drop(Store::open(home.path(), "test").unwrap());
+    let mut reader = started("processes::reader", home.path());
+    match Store::open(home.path(), "test") {
+        Err(StoreError::InUse { pid, purpose }) => {
+            assert_eq!(pid, reader.child.id());
+            assert_eq!(purpose, "reading");
+        }
+        other => panic!("{other:?}"),
+    }
+    // Another reader is not in anybody's way.
+    let second = Store::open_read(home.path(), "test").unwrap();
+    assert_eq!(second.blocks().unwrap().count, 0);
+    reader.tell("1");
+    assert_eq!(reader.hear().unwrap(), "missing");
+    drop(second);
+    reader.end();
+    let store = Store::open(home.path(), "test").unwrap();
+    assert!(store.put(block(1, 10)).unwrap());
+}
+
+#[test]
+fn a_socket_that_a_dead_process_left_is_no_obstacle() {
+    let home = tempfile::tempdir().unwrap();
+    started("processes::writer", home.path()).kill();
+    assert!(home.path().join("store.sock").exists());
+    let reader = Store::open_read(home.path(), "test").unwrap();
+    assert_eq!(reader.blocks().unwrap().count, 0);
+    drop(reader);
+    assert!(!home.path().join("store.sock").exists());
+    Store::open(home.path(), "test").unwrap();
+}
+
+#[test]
+fn serves_a_home_whose_path_is_longer_than_a_socket_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("x".repeat(200));
+    let mut writer = started("processes::writer", &home);
+    writer.tell("commit 1");
+    writer.hear().unwrap();
+    let reader = Store::open_read(&home, "test").unwrap();
+    assert!(read(&reader, &block(1, 5_000)).is_some());
+    writer.end();
+}
+
+#[test]
+fn only_the_owner_can_enter_or_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("home");
+    let store = Store::open(&home, "test").unwrap();
+    store.put(block(1, 10)).unwrap();
+    store.commit().unwrap();
+    for (path, expected) in [
+        ("", 0o700),
+        ("packs", 0o700),
+        ("index", 0o700),
+        ("lock", 0o600),
+        ("store.sock", 0o600),
+        ("packs/00000000.car", 0o600),
+    ] {
+        let mode = std::fs::metadata(home.join(path)).unwrap().permissions();
+        assert_eq!(mode.mode() & 0o777, expected, "{path}");
+    }
+}
