@@ -1,0 +1,194 @@
+//! Records that the agent keeps in the store: sealed pieces, unchanged units, snapshots.
+
+use cid::Cid;
+use protocol::{block::Block, keys::capsule::Mode, list::Segment};
+use serde::{Deserialize, Serialize};
+use store::{Store, StoreError, Table};
+
+/// A sealed piece that is in the store, and what it is sealed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The piece and its block.
+    pub segment: Segment,
+    /// Length of the block in bytes.
+    pub sealed_len: u32,
+    /// Number of the epoch, within the class that the record was looked up for.
+    pub epoch: u32,
+}
+
+const KEPT_SIZE: usize = 32 + 32 + 4 * 4;
+
+impl Kept {
+    fn encode(&self) -> [u8; KEPT_SIZE] {
+        let mut out = [0; KEPT_SIZE];
+        out[..32].copy_from_slice(&self.segment.block);
+        out[32..64].copy_from_slice(&self.segment.piece);
+        let numbers = [
+            self.segment.len,
+            self.segment.rows,
+            self.sealed_len,
+            self.epoch,
+        ];
+        for (slot, number) in out[64..].chunks_exact_mut(4).zip(numbers) {
+            slot.copy_from_slice(&number.to_le_bytes());
+        }
+        out
+    }
+
+    fn decode(bytes: &[u8; KEPT_SIZE]) -> Self {
+        let field = |at: usize| -> [u8; 32] {
+            bytes[at..at + 32]
+                .try_into()
+                .expect("32 bytes of a longer array")
+        };
+        let number = |i: usize| -> u32 {
+            let at = 64 + 4 * i;
+            u32::from_le_bytes(
+                bytes[at..at + 4]
+                    .try_into()
+                    .expect("4 bytes of a longer array"),
+            )
+        };
+        Self {
+            segment: Segment {
+                block: field(0),
+                piece: field(32),
+                len: number(0),
+                rows: number(1),
+            },
+            sealed_len: number(2),
+            epoch: number(3),
+        }
+    }
+}
+
+/// A finished snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotRecord {
+    /// Start of the export, RFC 3339 in UTC.
+    pub created: String,
+    /// Portable or erasable.
+    pub mode: Mode,
+    /// Epoch that the manifest is sealed to; 0 when the snapshot came from elsewhere.
+    pub epoch: u32,
+    /// Bytes of all streams; 0 when the snapshot came from elsewhere and was not opened.
+    pub bytes: u64,
+    /// Number of segments, lists included.
+    pub segments: u64,
+    /// Names of the sources; empty when the snapshot came from elsewhere.
+    pub sources: Vec<String>,
+}
+
+/// Why a record cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record is not as this program writes it.
+    #[error("a record of table {table} is malformed")]
+    Malformed {
+        /// Which table.
+        table: &'static str,
+    },
+}
+
+/// Looks up a sealed piece.
+///
+/// # Errors
+/// The store failed, or the record is malformed.
+pub fn piece(store: &Store, key: &[u8; 32]) -> Result<Option<Kept>, CatalogError> {
+    let Some(value) = store.value(Table::Pieces, key)? else {
+        return Ok(None);
+    };
+    let bytes = value
+        .as_slice()
+        .try_into()
+        .map_err(|_| CatalogError::Malformed { table: "pieces" })?;
+    Ok(Some(Kept::decode(bytes)))
+}
+
+/// Puts the block of a sealed piece and stages its record: both become durable together.
+///
+/// # Errors
+/// The store failed.
+pub fn put_piece(
+    store: &Store,
+    key: &[u8; 32],
+    kept: &Kept,
+    block: Block,
+) -> Result<(), CatalogError> {
+    store.put_with(block, Table::Pieces, key, &kept.encode())?;
+    Ok(())
+}
+
+/// Most segments of a unit that are remembered; a larger unit is read again each time.
+pub const UNIT_SEGMENTS_MAX: usize = 8192;
+
+/// Looks up the segments of a unit.
+///
+/// # Errors
+/// The store failed, or the record is malformed.
+pub fn unit(store: &Store, key: &[u8; 32]) -> Result<Option<Vec<Kept>>, CatalogError> {
+    let Some(value) = store.value(Table::Units, key)? else {
+        return Ok(None);
+    };
+    let (chunks, rest) = value.as_chunks::<KEPT_SIZE>();
+    if !rest.is_empty() || chunks.len() > UNIT_SEGMENTS_MAX {
+        return Err(CatalogError::Malformed { table: "units" });
+    }
+    Ok(Some(chunks.iter().map(Kept::decode).collect()))
+}
+
+/// Stages the segments of a unit.
+///
+/// # Errors
+/// The store failed.
+pub fn set_unit(store: &Store, key: &[u8; 32], kept: &[Kept]) -> Result<(), CatalogError> {
+    let value: Vec<u8> = kept.iter().flat_map(Kept::encode).collect();
+    Ok(store.set(Table::Units, key, &value)?)
+}
+
+/// Stages the record of a finished snapshot.
+///
+/// # Errors
+/// The store failed.
+pub fn set_snapshot(
+    store: &Store,
+    root: &Cid,
+    record: &SnapshotRecord,
+) -> Result<(), CatalogError> {
+    let value = serde_json::to_vec(record).expect("plain structures serialize");
+    Ok(store.set(Table::Snapshots, &root.to_bytes(), &value)?)
+}
+
+/// The record of one snapshot.
+///
+/// # Errors
+/// The store failed, or the record is malformed.
+pub fn snapshot(store: &Store, root: &Cid) -> Result<Option<SnapshotRecord>, CatalogError> {
+    let Some(value) = store.value(Table::Snapshots, &root.to_bytes())? else {
+        return Ok(None);
+    };
+    decode_snapshot(&value).map(Some)
+}
+
+/// All finished snapshots, oldest first.
+///
+/// # Errors
+/// The store failed, or a record is malformed.
+pub fn snapshots(store: &Store) -> Result<Vec<(Cid, SnapshotRecord)>, CatalogError> {
+    let mut found = Vec::new();
+    for entry in store.scan(Table::Snapshots) {
+        let (key, value) = entry?;
+        let root = Cid::try_from(key.as_slice())
+            .map_err(|_| CatalogError::Malformed { table: "snapshots" })?;
+        found.push((root, decode_snapshot(&value)?));
+    }
+    found.sort_by(|a, b| (&a.1.created, a.0).cmp(&(&b.1.created, b.0)));
+    Ok(found)
+}
+
+fn decode_snapshot(value: &[u8]) -> Result<SnapshotRecord, CatalogError> {
+    serde_json::from_slice(value).map_err(|_| CatalogError::Malformed { table: "snapshots" })
+}

@@ -1,0 +1,4 @@
+//! Comparing what two places hold, without a snapshot in between.
+
+pub mod sqlite;
+pub mod tree;

@@ -1,0 +1,28 @@
+//! Everything of Souverain that does I/O: sources, targets, the sealing pipeline.
+//!
+//! Data flows one way: [`source`] -> [`intake`] -> [`export`] -> store on the way
+//! in, and [`blocks`] -> [`reading`] -> [`import`] -> [`target`] on the way back.
+
+mod archive;
+pub mod blocks;
+pub mod catalog;
+pub mod compare;
+pub mod diff;
+pub mod export;
+pub mod handover;
+pub mod home;
+pub mod import;
+pub mod intake;
+pub mod keyring;
+pub mod keys;
+pub mod open;
+mod postgres;
+pub mod progress;
+pub mod reading;
+pub mod recipients;
+pub mod sample;
+pub mod source;
+pub mod sqlite;
+pub mod target;
+pub mod url;
+pub mod verify;

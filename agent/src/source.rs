@@ -1,0 +1,104 @@
+//! Sources: where data is read from.
+
+pub mod postgres;
+pub mod sqlite;
+pub mod tree;
+
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
+
+use protocol::manifest::SourceMeta;
+
+use crate::{
+    intake::{Intake, Stopped},
+    url,
+};
+
+/// Something that can be exported.
+pub trait Source: Send {
+    /// A rough size in bytes, for progress; nothing if that would take long to find out.
+    fn size_hint(&self) -> Option<u64>;
+
+    /// Writes all streams of the source to the intake.
+    ///
+    /// # Errors
+    /// The source cannot be read in whole, or the export was stopped.
+    fn read(&mut self, intake: &Intake) -> Result<SourceMeta, SourceError>;
+}
+
+/// How sources are opened.
+#[derive(Clone, Debug, Default)]
+pub struct SourceOptions {
+    /// Directories of a tree that are left out with all that is in them.
+    pub exclude: Vec<PathBuf>,
+    /// Whether files that cannot be read are left out with a warning, instead of failing.
+    pub skip_unreadable: bool,
+}
+
+/// Opens the source of a path or URL; `index` is its place among the sources of the export.
+///
+/// # Errors
+/// There is no such thing, it cannot be read, or its kind is not known.
+pub fn open(
+    source: &OsStr,
+    index: u32,
+    options: &SourceOptions,
+) -> Result<Box<dyn Source>, SourceError> {
+    let text = source.to_str().unwrap_or_default();
+    if let Some(path) = url::strip_scheme(source, "sqlite:") {
+        return Ok(Box::new(sqlite::SqliteSource::open(
+            Path::new(path),
+            index,
+        )?));
+    }
+    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+        return Ok(Box::new(postgres::PostgresSource::open(text, index)?));
+    }
+    let path = Path::new(source);
+    if url::scheme(text).is_some() && !path.exists() {
+        return Err(SourceError::Unknown(url::redact(text)));
+    }
+    let options = tree::TreeOptions {
+        exclude: options.exclude.clone(),
+        skip_unreadable: options.skip_unreadable,
+        ..tree::TreeOptions::default()
+    };
+    Ok(Box::new(tree::TreeSource::open(path, index, options)?))
+}
+
+/// Why a source cannot be exported.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The export was stopped.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// The source is not of a kind that is known.
+    #[error("{0} is not a source that is known")]
+    Unknown(String),
+    /// A file or directory cannot be read.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The database refused, or went away.
+    #[error("{what}")]
+    Database {
+        /// What was being done.
+        what: String,
+        /// Why it failed.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The source holds something that cannot be exported without loss.
+    #[error("{what}")]
+    Unsupported {
+        /// What it is.
+        what: String,
+    },
+}

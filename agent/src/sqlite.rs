@@ -1,0 +1,112 @@
+//! How a SQLite database is written as a script that `sqlite3` loads, and read back.
+//!
+//! The script has one line per row. Everything in it is chosen such that SQLite reads
+//! back the same bytes, whatever its version: see [`literal`] and [`real`].
+
+pub mod literal;
+pub mod real;
+pub mod script;
+pub mod table;
+
+use std::{path::Path, time::Duration};
+
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
+
+/// Longest statement that `sqlite3` reads, in bytes; so the longest line of a row.
+pub const SQL_LEN_MAX: usize = 1_000_000_000;
+
+/// How long to wait for somebody else's lock.
+pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// Opens a database for reading only, and makes sure that it is one.
+pub(crate) fn connect_read_only(path: &Path, wait: Duration) -> rusqlite::Result<Connection> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.busy_timeout(wait)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))?;
+    Ok(connection)
+}
+
+/// Opens a database whose schema is not trusted.
+pub(crate) fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    // SQLite would take a relative path for a URI if it began with `file:`.
+    let path =
+        std::path::absolute(path).map_err(|_| rusqlite::Error::InvalidPath(path.to_owned()))?;
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(LOCK_WAIT)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.execute_batch("PRAGMA mmap_size=0; PRAGMA cell_size_check=ON")?;
+    Ok(connection)
+}
+
+/// How a database stores text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// UTF-8.
+    Utf8,
+    /// UTF-16, little endian.
+    Utf16le,
+    /// UTF-16, big endian.
+    Utf16be,
+}
+
+impl Encoding {
+    /// The encoding of an open database.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn of(connection: &Connection) -> rusqlite::Result<Self> {
+        let name: String = connection.query_row("PRAGMA main.encoding", [], |row| row.get(0))?;
+        Self::from_name(&name).ok_or(rusqlite::Error::InvalidQuery)
+    }
+
+    /// The encoding that SQLite calls so.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Utf8, Self::Utf16le, Self::Utf16be]
+            .into_iter()
+            .find(|encoding| encoding.name() == name)
+    }
+
+    /// The bytes of a text in this encoding.
+    #[must_use]
+    pub fn encode(self, text: &str) -> Vec<u8> {
+        match self {
+            Self::Utf8 => text.as_bytes().to_vec(),
+            Self::Utf16le => text.encode_utf16().flat_map(u16::to_le_bytes).collect(),
+            Self::Utf16be => text.encode_utf16().flat_map(u16::to_be_bytes).collect(),
+        }
+    }
+
+    /// The text that the bytes are in this encoding; nothing if they are not well-formed.
+    #[must_use]
+    pub fn decode(self, bytes: &[u8]) -> Option<String> {
+        let unit: fn([u8; 2]) -> u16 = match self {
+            Self::Utf8 => return std::str::from_utf8(bytes).ok().map(str::to_owned),
+            Self::Utf16le => u16::from_le_bytes,
+            Self::Utf16be => u16::from_be_bytes,
+        };
+        let pairs = bytes.chunks_exact(2);
+        if !pairs.remainder().is_empty() {
+            return None;
+        }
+        let units = pairs.map(|pair| unit([pair[0], pair[1]]));
+        char::decode_utf16(units).collect::<Result<_, _>>().ok()
+    }
+
+    /// SQLite's name for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Utf8 => "UTF-8",
+            Self::Utf16le => "UTF-16le",
+            Self::Utf16be => "UTF-16be",
+        }
+    }
+}
+
+/// Quotes an identifier.
+#[must_use]
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

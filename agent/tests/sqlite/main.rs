@@ -1,0 +1,7 @@
+//! SQLite as source and target, against the stock `sqlite3`.
+
+mod flow;
+mod hostile;
+mod places;
+mod torture;
+mod values;
