@@ -1,0 +1,59 @@
+//! The verbs, one file each: read the arguments, call the agent, print the answer.
+
+mod car;
+mod completions;
+mod diff;
+mod export;
+mod get;
+mod import;
+mod init;
+mod list;
+mod man;
+mod quickstart;
+mod recipients;
+mod show;
+mod verify;
+
+use clap::Subcommand;
+
+use crate::{context::Context, error::CliError};
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Init(init::Args),
+    Export(export::Args),
+    List(list::Args),
+    Show(show::Args),
+    Diff(diff::Args),
+    Get(get::Args),
+    Verify(verify::Args),
+    Import(import::Args),
+    #[command(subcommand)]
+    Car(car::Command),
+    #[command(subcommand)]
+    Recipients(recipients::Command),
+    Quickstart(quickstart::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+}
+
+impl Command {
+    pub(crate) fn run(self, context: &Context) -> Result<(), CliError> {
+        match self {
+            Self::Init(args) => args.run(context),
+            Self::Export(args) => args.run(context),
+            Self::List(args) => args.run(context),
+            Self::Show(args) => args.run(context),
+            Self::Diff(args) => args.run(context),
+            Self::Get(args) => args.run(context),
+            Self::Verify(args) => args.run(context),
+            Self::Import(args) => args.run(context),
+            Self::Car(command) => command.run(context),
+            Self::Recipients(command) => command.run(context),
+            Self::Quickstart(args) => args.run(context),
+            Self::Completions(args) => args.run(context),
+            Self::Man(args) => args.run(context),
+        }
+    }
+}

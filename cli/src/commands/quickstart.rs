@@ -1,0 +1,265 @@
+//! `quickstart`: the whole story on sample data.
+//!
+//! Each step runs this very program as a person would, so that what is shown is what works.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use agent::{compare, sample};
+use serde::Serialize;
+
+use crate::{context::Context, error::CliError, ui::Ui};
+
+/// Run the whole story on sample data: export, verify, hand over, restore, compare
+///
+/// Works in a directory of its own, with homes of its own, and cleans up after itself.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Work in this new directory, and keep it
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+}
+
+/// What a step did, as a script sees it.
+#[derive(Serialize)]
+struct Done<'a> {
+    step: usize,
+    title: &'a str,
+    command: &'a str,
+    seconds: f64,
+    output: &'a str,
+}
+
+impl Args {
+    pub(crate) fn run(self, context: &Context) -> Result<(), CliError> {
+        let (directory, kept) = match self.keep {
+            Some(directory) => {
+                std::fs::create_dir(&directory).map_err(|cause| {
+                    CliError::failed(format!("cannot make {}", directory.display()))
+                        .cause(&cause)
+                        .hint("name a directory that does not exist yet")
+                })?;
+                (directory, None)
+            }
+            None => {
+                let temporary = tempfile::Builder::new()
+                    .prefix("souverain-quickstart-")
+                    .tempdir()?;
+                (temporary.path().to_owned(), Some(temporary))
+            }
+        };
+        let mut story = Story {
+            context,
+            directory,
+            program: env::current_exe()?,
+            steps: 0,
+        };
+        story.tell(kept.is_some())?;
+        if let Some(temporary) = kept {
+            temporary.close()?;
+        }
+        Ok(())
+    }
+}
+
+struct Story<'a> {
+    context: &'a Context,
+    directory: PathBuf,
+    program: PathBuf,
+    steps: usize,
+}
+
+impl Story<'_> {
+    fn tell(&mut self, temporary: bool) -> Result<(), CliError> {
+        let until = if temporary {
+            "removed at the end; `--keep DIR` keeps it"
+        } else {
+            "kept"
+        };
+        self.say(&format!(
+            "Working in {} ({until}).",
+            self.directory.display()
+        ))?;
+        let data = self.directory.join("data");
+        std::fs::create_dir(&data)?;
+        sample::write(&data)?;
+        self.say("Sample data is in data/: a SQLite shop and a folder of files.")?;
+
+        self.step(
+            "Make a home: keys and an empty store",
+            &["--home", "here", "init"],
+        )?;
+        let export = [
+            "--home",
+            "here",
+            "export",
+            "data/files",
+            "sqlite:data/shop.sqlite",
+        ];
+        let cid = self.step(
+            "Export both into one sealed snapshot; this is its CID",
+            &export,
+        )?;
+        let cid = cid.trim();
+        self.step(
+            "Check it as anyone can, without a key",
+            &["--home", "here", "verify", cid, "--keyless"],
+        )?;
+        self.step(
+            "Check it with the key: what is inside, too",
+            &["--home", "here", "verify", cid],
+        )?;
+        self.step(
+            "Hand it over as one file",
+            &["--home", "here", "car", "export", cid, "handover.car"],
+        )?;
+        self.step(
+            "Make a second home, elsewhere",
+            &["--home", "there", "init"],
+        )?;
+        self.step(
+            "Take the snapshot in; every block is checked",
+            &["--home", "there", "car", "import", "handover.car"],
+        )?;
+        let import = [
+            "--home",
+            "there",
+            "import",
+            cid,
+            "--identity",
+            "here/identity.txt",
+        ];
+        self.step(
+            "Restore it there, with the key of the first home",
+            &[&import[..], &["--into", "restored"]].concat(),
+        )?;
+        self.compare()?;
+        self.recover(cid)
+    }
+
+    /// Runs the program, and shows the command, its answer and its time.
+    fn step(&mut self, title: &str, args: &[&str]) -> Result<String, CliError> {
+        let shown = format!("$ souverain {}", args.join(" "));
+        let program = self.program.clone();
+        let mut command = Command::new(program);
+        command.args(args);
+        self.run(title, &shown, command)
+    }
+
+    fn run(&mut self, title: &str, shown: &str, mut command: Command) -> Result<String, CliError> {
+        let started = Instant::now();
+        let output = command
+            .current_dir(&self.directory)
+            .env_remove("SOUVERAIN_HOME")
+            .env_remove(crate::passphrase::VARIABLE)
+            .stdin(Stdio::null())
+            .output()?;
+        self.context.stop_if_interrupted()?;
+        let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+        self.show(title, shown, started.elapsed(), &answer)?;
+        if !output.status.success() {
+            self.context.ui.write_stderr(&output.stderr)?;
+            return Err(CliError::failed(format!(
+                "step {} ended with {}",
+                self.steps, output.status
+            ))
+            .hint("run `souverain -vv quickstart --keep DIR`, and the step again in DIR"));
+        }
+        Ok(answer)
+    }
+
+    fn show(
+        &mut self,
+        title: &str,
+        command: &str,
+        time: Duration,
+        answer: &str,
+    ) -> Result<(), CliError> {
+        self.steps += 1;
+        let done = Done {
+            step: self.steps,
+            title,
+            command,
+            seconds: time.as_secs_f64(),
+            output: answer,
+        };
+        let seconds = time.as_secs_f64();
+        let mut text = format!("\n{}. {title}\n   {command}\n", self.steps);
+        for line in answer.lines() {
+            text.push_str(&format!("   {line}\n"));
+        }
+        text.push_str(&format!("   ({seconds:.2} s)"));
+        self.context.ui.answer("step", &done, text)
+    }
+
+    fn say(&self, text: &str) -> Result<(), CliError> {
+        let ui: &Ui = &self.context.ui;
+        if ui.is_json() {
+            return Ok(());
+        }
+        ui.print_raw(format!("{text}\n").as_bytes())
+    }
+
+    /// Compares what was exported with what was restored, both read from where they are.
+    fn compare(&mut self) -> Result<(), CliError> {
+        let started = Instant::now();
+        let place = |name: &str| self.directory.join(name);
+        let source = compare::sqlite::content_hash(&place("data/shop.sqlite"))?;
+        let copy = compare::sqlite::content_hash(&place("restored/shop.sqlite"))?;
+        let differing = compare::tree::compare(&place("data/files"), &place("restored/files"))?;
+        let answer = format!(
+            "data/shop.sqlite      {source}\n\
+             restored/shop.sqlite  {copy}\n\
+             data/files and restored/files differ in {} places",
+            differing.len()
+        );
+        let command = "compare data/ with restored/: content hashes, modes, times, links";
+        self.show(
+            "Compare the copy with the source",
+            command,
+            started.elapsed(),
+            &answer,
+        )?;
+        if source != copy || !differing.is_empty() {
+            return Err(CliError::unverified("the copy is not what the source is"));
+        }
+        Ok(())
+    }
+
+    /// Recovery with stock tools: done if they are here, told otherwise.
+    fn recover(&mut self, cid: &str) -> Result<(), CliError> {
+        self.step(
+            "The way out: the snapshot as a folder, with its own recovery script",
+            &["--home", "there", "get", cid, "folder"],
+        )?;
+        let shown = "sh recover.sh ../here/identity.txt ../recovered";
+        if ["age", "zstd"].iter().all(|tool| is_installed(tool)) {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("cd folder && {shown}")]);
+            let shown = format!("$ cd folder && {shown}");
+            self.run(
+                "Recover without this program: sh, age and zstd",
+                &shown,
+                command,
+            )?;
+        } else {
+            self.say(&format!(
+                "\nTo recover without this program, install age and zstd, and in folder/ run\n   $ {shown}"
+            ))?;
+        }
+        self.say("\nDone. Keep identity.txt offline: with it and the CID (or the CAR file) all is recoverable.")
+    }
+}
+
+fn is_installed(tool: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|directory| is_file(&directory.join(tool)))
+}
+
+fn is_file(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.is_file())
+}

@@ -1,0 +1,332 @@
+//! What to do about an error, and which exit code it deserves: one table for all verbs.
+
+use std::{error::Error, io};
+
+use agent::{
+    blocks::BlocksError,
+    catalog::CatalogError,
+    export::ExportError,
+    handover::HandoverError,
+    home::HomeError,
+    import::ImportError,
+    keyring::KeyringError,
+    keys::{IdentityError, RecipientError},
+    open::OpenSnapshotError,
+    recipients::RecipientsError,
+    source::SourceError,
+    target::TargetError,
+};
+use protocol::{
+    car::CarError, keys::capsule::CapsuleError, manifest::ManifestError, seal::OpenError,
+    snapshot::Damage,
+};
+use store::StoreError;
+
+use crate::error::Kind;
+
+/// What goes with an error.
+pub(crate) struct Advice {
+    pub(crate) kind: Kind,
+    pub(crate) hint: Option<String>,
+}
+
+const LATER_VERSION: &str = "use a later version of souverain";
+const SOURCES: &str =
+    "a SOURCE is a directory or file, `sqlite:PATH` or `postgres://USER@HOST/DATABASE`";
+const OTHER_COPY: &str =
+    "`souverain verify` says what is damaged; take an undamaged copy of the snapshot";
+const SKIP_DAMAGED: &str =
+    "`--skip-damaged` restores all that is undamaged; nothing was restored now";
+const MAKE_ROOM: &str = "make room and run the same command again; what was durable is kept";
+
+/// Looks through an error and its causes for one that something is known about.
+pub(crate) fn advise(error: &(dyn Error + 'static)) -> Advice {
+    std::iter::successors(Some(unwrapped(error)), |&error| {
+        error.source().map(unwrapped)
+    })
+    .find_map(about)
+    .unwrap_or(Advice {
+        kind: Kind::Failed,
+        hint: None,
+    })
+}
+
+/// The error that a transparent one stands for: it is skipped in the chain of causes.
+fn unwrapped<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    let within: Option<&(dyn Error + 'static)> = match error {
+        e if e.is::<ExportError>() => match e.downcast_ref() {
+            Some(ExportError::Source(e)) => Some(e),
+            Some(ExportError::Store(e)) => Some(e),
+            Some(ExportError::Catalog(e)) => Some(e),
+            _ => None,
+        },
+        e if e.is::<ImportError>() => match e.downcast_ref() {
+            Some(ImportError::Blocks(e)) => Some(e),
+            Some(ImportError::Target(e)) => Some(e),
+            _ => None,
+        },
+        e if e.is::<HandoverError>() => match e.downcast_ref() {
+            Some(HandoverError::Blocks(e)) => Some(e),
+            Some(HandoverError::Store(e)) => Some(e),
+            Some(HandoverError::Catalog(e)) => Some(e),
+            _ => None,
+        },
+        e if e.is::<KeyringError>() => match e.downcast_ref() {
+            Some(KeyringError::Store(e)) => Some(e),
+            Some(KeyringError::Capsule(e)) => Some(e),
+            _ => None,
+        },
+        e if e.is::<RecipientsError>() => match e.downcast_ref() {
+            Some(RecipientsError::Open(e)) => Some(e),
+            Some(RecipientsError::Keyring(e)) => Some(e),
+            Some(RecipientsError::Store(e)) => Some(e),
+            Some(RecipientsError::Catalog(e)) => Some(e),
+            _ => None,
+        },
+        e if e.is::<OpenSnapshotError>() => match e.downcast_ref() {
+            Some(OpenSnapshotError::Blocks(e)) => Some(e),
+            _ => None,
+        },
+        e if e.is::<BlocksError>() => match e.downcast_ref() {
+            Some(BlocksError::Store(e)) => Some(e),
+            _ => None,
+        },
+        e if e.is::<CatalogError>() => match e.downcast_ref() {
+            Some(CatalogError::Store(e)) => Some(e),
+            _ => None,
+        },
+        _ => None,
+    };
+    within.map_or(error, unwrapped)
+}
+
+#[expect(
+    clippy::borrowed_box,
+    reason = "the source of an error that boxes its cause is the box"
+)]
+fn about(error: &(dyn Error + 'static)) -> Option<Advice> {
+    fn of<E: Error + 'static>(
+        error: &(dyn Error + 'static),
+        about: impl Fn(&E) -> Option<Advice>,
+    ) -> Option<Advice> {
+        error.downcast_ref::<E>().and_then(about)
+    }
+    of(error, |e: &HomeError| e.hint().map(failed))
+        .or_else(|| of(error, |e: &IdentityError| e.hint().map(failed)))
+        .or_else(|| of(error, |e: &RecipientError| e.hint().map(failed)))
+        .or_else(|| of(error, |e: &KeyringError| e.hint().map(failed)))
+        .or_else(|| of(error, about_store))
+        .or_else(|| of(error, about_source))
+        .or_else(|| of(error, about_import))
+        .or_else(|| of(error, about_target))
+        .or_else(|| of(error, about_snapshot))
+        .or_else(|| of(error, about_handover))
+        .or_else(|| of(error, about_blocks))
+        .or_else(|| of(error, about_opening))
+        .or_else(|| of(error, about_capsule))
+        .or_else(|| of(error, about_manifest))
+        .or_else(|| of(error, about_car))
+        .or_else(|| of(error, |_: &Damage| Some(unverified(OTHER_COPY))))
+        .or_else(|| of(error, |_: &Box<Damage>| Some(unverified(OTHER_COPY))))
+        .or_else(|| of(error, about_io))
+}
+
+fn failed(hint: impl Into<String>) -> Advice {
+    Advice {
+        kind: Kind::Failed,
+        hint: Some(hint.into()),
+    }
+}
+
+fn unverified(hint: impl Into<String>) -> Advice {
+    Advice {
+        kind: Kind::Unverified,
+        hint: Some(hint.into()),
+    }
+}
+
+fn about_store(error: &StoreError) -> Option<Advice> {
+    Some(failed(match error {
+        StoreError::InUse { .. } => "wait until it is done, or use another `--home DIR`",
+        StoreError::Missing { .. } => "run `souverain init` first",
+        StoreError::Full { .. } => MAKE_ROOM,
+        StoreError::Schema { .. } => LATER_VERSION,
+        StoreError::Damaged { .. } => {
+            "keep a copy of the home as it is, and take the snapshots from another node or a CAR file"
+        }
+        _ => return None,
+    }))
+}
+
+fn about_source(error: &SourceError) -> Option<Advice> {
+    Some(failed(match error {
+        SourceError::Unknown(_) => SOURCES,
+        SourceError::Io { cause, .. } if cause.kind() == io::ErrorKind::NotFound => SOURCES,
+        SourceError::Io { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => {
+            "run as a user who may read it, or pass `--skip-unreadable`"
+        }
+        _ => return None,
+    }))
+}
+
+fn about_import(error: &ImportError) -> Option<Advice> {
+    Some(match error {
+        ImportError::Damaged(_) => unverified(SKIP_DAMAGED),
+        ImportError::Lie { .. } => unverified(
+            "whoever made the snapshot made it wrong, or on purpose; nothing was restored",
+        ),
+        ImportError::NoSuch { .. } => failed("`souverain show` lists what the snapshot holds"),
+        ImportError::SeveralSources { .. } => {
+            failed("choose one with `--source NAME`, or restore into a directory")
+        }
+        ImportError::PartlyDone { .. } => {
+            failed("restore what is missing with `--source NAME` once the cause is gone")
+        }
+        _ => return None,
+    })
+}
+
+fn about_target(error: &TargetError) -> Option<Advice> {
+    Some(match error {
+        TargetError::NotEmpty(_) => {
+            failed("name an empty target, or pass `--merge` or `--replace`")
+        }
+        TargetError::Unsuitable(_) => failed(
+            "a TARGET is a directory, `sqlite:PATH` or `postgres://USER@HOST/DATABASE`, as the source was",
+        ),
+        TargetError::Hostile { .. } => unverified("do not trust whoever made this snapshot"),
+        TargetError::Content { .. } => unverified(SKIP_DAMAGED),
+        _ => return None,
+    })
+}
+
+fn about_snapshot(error: &OpenSnapshotError) -> Option<Advice> {
+    match error {
+        OpenSnapshotError::NoCapsule { .. } => Some(failed(
+            "an erasable snapshot opens only in the home that holds its keys",
+        )),
+        _ => None,
+    }
+}
+
+fn about_handover(error: &HandoverError) -> Option<Advice> {
+    match error {
+        HandoverError::Damaged { .. } => Some(unverified(OTHER_COPY)),
+        HandoverError::NotEmpty { .. } => Some(failed("name a directory that is new or empty")),
+        _ => None,
+    }
+}
+
+fn about_blocks(error: &BlocksError) -> Option<Advice> {
+    match error {
+        BlocksError::NoRoot { .. } => Some(unverified("take an undamaged copy of the file")),
+        _ => None,
+    }
+}
+
+fn about_opening(error: &OpenError) -> Option<Advice> {
+    use age::DecryptError as Decrypt;
+    Some(match error {
+        OpenError::NoMatchingIdentity
+        | OpenError::Decrypt(
+            Decrypt::NoMatchingKeys | Decrypt::DecryptionFailed | Decrypt::KeyDecryptionFailed,
+        ) => failed("pass `--identity FILE` with the identity of one of its recipients"),
+        OpenError::Decrypt(Decrypt::PluginResolve(_)) => {
+            failed("install the plugin somewhere in PATH")
+        }
+        _ => unverified(OTHER_COPY),
+    })
+}
+
+fn about_capsule(error: &CapsuleError) -> Option<Advice> {
+    match error {
+        CapsuleError::Open(error) => about_opening(error),
+        CapsuleError::FutureVersion => Some(failed(LATER_VERSION)),
+        CapsuleError::Malformed { .. } => Some(unverified(OTHER_COPY)),
+    }
+}
+
+fn about_manifest(error: &ManifestError) -> Option<Advice> {
+    Some(match error {
+        ManifestError::FutureVersion => failed(LATER_VERSION),
+        _ => unverified("whoever made the snapshot made it wrong, or on purpose"),
+    })
+}
+
+fn about_car(error: &CarError) -> Option<Advice> {
+    Some(match error {
+        CarError::Header { .. } => failed("name a CAR file, as `souverain car export` writes it"),
+        CarError::Version { .. } => failed(LATER_VERSION),
+        CarError::CutOff { .. } | CarError::Section { .. } | CarError::Block { .. } => {
+            unverified("take an undamaged copy of the file")
+        }
+        CarError::Io(_) => return None,
+    })
+}
+
+fn about_io(error: &io::Error) -> Option<Advice> {
+    Some(match error.kind() {
+        io::ErrorKind::BrokenPipe => Advice {
+            kind: Kind::BrokenPipe,
+            hint: None,
+        },
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => failed(MAKE_ROOM),
+        io::ErrorKind::PermissionDenied => {
+            failed("run as a user who may, or change the permissions")
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn advice(error: impl Error + 'static) -> (Kind, String) {
+        let advice = advise(&error);
+        (advice.kind, advice.hint.unwrap_or_default())
+    }
+
+    #[test]
+    fn finds_what_transparent_errors_stand_for() {
+        let in_use = || StoreError::InUse {
+            pid: 1,
+            purpose: "export".into(),
+        };
+        let wrapped = [
+            advice(ExportError::Catalog(CatalogError::Store(in_use()))),
+            advice(ImportError::Blocks(BlocksError::Store(in_use()))),
+            advice(HandoverError::Store(in_use())),
+            advice(OpenSnapshotError::Blocks(BlocksError::Store(in_use()))),
+        ];
+        for found in wrapped {
+            assert_eq!(found, advice(in_use()));
+            assert!(found.1.contains("wait"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn damage_is_told_from_a_missing_key() {
+        let capsule = |cause| OpenSnapshotError::Capsule {
+            root: protocol::block::raw_cid(&[0; 32]),
+            cause: CapsuleError::Open(cause),
+        };
+        let (kind, hint) = advice(capsule(OpenError::NoMatchingIdentity));
+        assert_eq!(kind, Kind::Failed);
+        assert!(hint.contains("--identity"), "{hint}");
+        let (kind, _) = advice(capsule(OpenError::NotAFrame));
+        assert_eq!(kind, Kind::Unverified);
+        let (kind, _) = advice(HandoverError::Car(CarError::CutOff { offset: 9 }));
+        assert_eq!(kind, Kind::Unverified);
+    }
+
+    #[test]
+    fn a_full_disk_is_seen_at_the_end_of_the_chain() {
+        let cause = io::Error::from(io::ErrorKind::StorageFull);
+        let (kind, hint) = advice(TargetError::Io {
+            path: "x".into(),
+            cause,
+        });
+        assert_eq!((kind, hint.as_str()), (Kind::Failed, MAKE_ROOM));
+    }
+}

@@ -1,0 +1,24 @@
+//! Signals: the first asks to stop cleanly, the second kills.
+
+use std::{
+    io,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    flag,
+};
+
+/// Makes the first SIGINT, SIGTERM or SIGHUP set `stop`, and the returned flag: work also sets
+/// `stop` for reasons of its own.
+pub(crate) fn install(stop: &Arc<AtomicBool>) -> io::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // In this order: the flag is still unset when the first signal asks whether to die.
+        flag::register_conditional_default(signal, interrupted.clone())?;
+        flag::register(signal, interrupted.clone())?;
+        flag::register(signal, stop.clone())?;
+    }
+    Ok(interrupted)
+}
