@@ -1,0 +1,8 @@
+//! What the end-to-end tests share: nodes, and the real components that they talk to.
+
+pub mod disk;
+pub mod forge;
+pub mod node;
+pub mod packs;
+pub mod postgres;
+pub mod program;
