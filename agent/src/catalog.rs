@@ -117,7 +117,7 @@ pub fn put_piece(
     key: &[u8; 32],
     kept: &Kept,
     block: Block,
-) -> Result<(), CatalogError> {
+) -> Result<(), StoreError> {
     store.put_with(block, Table::Pieces, key, &kept.encode())?;
     Ok(())
 }
@@ -144,9 +144,9 @@ pub fn unit(store: &Store, key: &[u8; 32]) -> Result<Option<Vec<Kept>>, CatalogE
 ///
 /// # Errors
 /// The store failed.
-pub fn set_unit(store: &Store, key: &[u8; 32], kept: &[Kept]) -> Result<(), CatalogError> {
+pub fn set_unit(store: &Store, key: &[u8; 32], kept: &[Kept]) -> Result<(), StoreError> {
     let value: Vec<u8> = kept.iter().flat_map(Kept::encode).collect();
-    Ok(store.set(Table::Units, key, &value)?)
+    store.set(Table::Units, key, &value)
 }
 
 /// Stages the record of a finished snapshot.
@@ -157,9 +157,9 @@ pub fn set_snapshot(
     store: &Store,
     root: &Cid,
     record: &SnapshotRecord,
-) -> Result<(), CatalogError> {
+) -> Result<(), StoreError> {
     let value = serde_json::to_vec(record).expect("plain structures serialize");
-    Ok(store.set(Table::Snapshots, &root.to_bytes(), &value)?)
+    store.set(Table::Snapshots, &root.to_bytes(), &value)
 }
 
 /// The record of one snapshot.
