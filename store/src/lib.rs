@@ -18,6 +18,7 @@
 //! | an index that forgot commits never lets packs be cut | `tests/durability/damage.rs` |
 //! | nobody waits for a sync but who commits | `tests/durability/concurrent.rs` |
 //! | one process writes; others read what is committed meanwhile | `tests/durability/processes.rs` |
+//! | who only reads is in no writer's way | `tests/durability/processes.rs` |
 //! | a full disk loses nothing and is not the end | `tests/durability/faults.rs`, `tests/durability/full.rs` |
 
 mod catalog;

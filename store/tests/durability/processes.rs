@@ -30,7 +30,7 @@ fn writer() {
     }
 }
 
-/// Holds the store as a reader.
+/// Reads the store, and goes on when a writer takes over.
 #[test]
 #[ignore = "run by other tests as another process"]
 fn reader() {
@@ -100,10 +100,6 @@ fn goes_on_reading_when_the_writer_ends_or_dies() {
     // One of them takes hold of the store, the other asks it.
     assert_eq!(read(&reader, &block(2, 5_000)), None);
     assert!(read(&second, &block(1, 5_000)).is_some());
-    match Store::open(home.path(), "test") {
-        Err(StoreError::InUse { pid, .. }) => assert_eq!(pid, std::process::id()),
-        other => panic!("{other:?}"),
-    }
     drop(reader);
     assert!(read(&second, &block(1, 5_000)).is_some());
     drop(second);
@@ -118,26 +114,99 @@ fn goes_on_reading_when_the_writer_ends_or_dies() {
 }
 
 #[test]
-fn a_writer_is_told_which_reader_is_in_its_way() {
+fn a_reader_hands_over_to_a_writer_and_goes_on_reading() {
     let home = tempfile::tempdir().unwrap();
     drop(Store::open(home.path(), "test").unwrap());
     let mut reader = started("processes::reader", home.path());
-    match Store::open(home.path(), "test") {
-        Err(StoreError::InUse { pid, purpose }) => {
-            assert_eq!(pid, reader.child.id());
-            assert_eq!(purpose, "reading");
-        }
-        other => panic!("{other:?}"),
-    }
-    // Another reader is not in anybody's way.
     let second = Store::open_read(home.path(), "test").unwrap();
-    assert_eq!(second.blocks().unwrap().count, 0);
-    reader.tell("1");
-    assert_eq!(reader.hear().unwrap(), "missing");
-    drop(second);
+    for number in 1..=5_u32 {
+        // The reader holds the store when it was the first to ask after the last writer.
+        reader.tell("0");
+        assert_eq!(reader.hear().unwrap(), "missing");
+        let store = Store::open(home.path(), "test").unwrap();
+        let holder = std::fs::read_to_string(home.path().join("lock")).unwrap();
+        assert_eq!(holder, format!("{} test\n", std::process::id()));
+        assert!(store.put(block(number, 5_000)).unwrap());
+        reader.tell(&number.to_string());
+        assert_eq!(reader.hear().unwrap(), "missing");
+        store.commit().unwrap();
+        reader.tell(&number.to_string());
+        assert_eq!(reader.hear().unwrap(), "found");
+        assert!(read(&second, &block(number, 5_000)).is_some());
+    }
     reader.end();
-    let store = Store::open(home.path(), "test").unwrap();
-    assert!(store.put(block(1, 10)).unwrap());
+    assert_eq!(second.blocks().unwrap().count, 5);
+}
+
+#[test]
+fn a_reader_of_the_same_process_hands_over_too() {
+    let home = tempfile::tempdir().unwrap();
+    drop(Store::open(home.path(), "test").unwrap());
+    let reader = Store::open_read(home.path(), "test").unwrap();
+    assert_eq!(reader.blocks().unwrap().count, 0);
+    let writer = Store::open(home.path(), "test").unwrap();
+    writer.put(block(1, 5_000)).unwrap();
+    writer.commit().unwrap();
+    assert!(read(&reader, &block(1, 5_000)).is_some());
+    assert!(matches!(
+        Store::open(home.path(), "test"),
+        Err(StoreError::InUse { .. })
+    ));
+    drop(writer);
+    assert_eq!(reader.blocks().unwrap().count, 1);
+}
+
+#[test]
+fn takes_turns_with_readers_that_ask_all_the_time() {
+    let home = tempfile::tempdir().unwrap();
+    drop(Store::open(home.path(), "test").unwrap());
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let store = Store::open_read(home.path(), "test").unwrap();
+    std::thread::scope(|scope| {
+        let asks: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut count = 0;
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        let now = store.blocks().unwrap().count;
+                        assert!(now >= count, "what was durable is gone");
+                        count = now;
+                    }
+                    count
+                })
+            })
+            .collect();
+        for number in 1..=20 {
+            let mut writer = started("processes::writer", home.path());
+            writer.tell(&format!("commit {number}"));
+            assert_eq!(writer.hear().unwrap(), "done");
+            if number % 2 == 0 {
+                writer.end();
+            } else {
+                writer.kill();
+            }
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        for ask in asks {
+            assert!(ask.join().unwrap() <= 20);
+        }
+    });
+    assert_eq!(store.blocks().unwrap().count, 20);
+}
+
+#[test]
+fn a_reader_that_is_killed_leaves_the_store_free() {
+    let home = tempfile::tempdir().unwrap();
+    drop(Store::open(home.path(), "test").unwrap());
+    for number in 1..=5 {
+        let mut reader = started("processes::reader", home.path());
+        reader.tell("0");
+        assert_eq!(reader.hear().unwrap(), "missing");
+        reader.kill();
+        let store = Store::open(home.path(), "test").unwrap();
+        assert!(store.put(block(number, 5_000)).unwrap());
+        store.commit().unwrap();
+    }
 }
 
 #[test]
