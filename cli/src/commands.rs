@@ -1,5 +1,6 @@
 //! The verbs, one file each: read the arguments, call the agent, print the answer.
 
+mod agent;
 mod car;
 mod completions;
 mod diff;
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     Car(car::Command),
     #[command(subcommand)]
     Recipients(recipients::Command),
+    #[command(subcommand)]
+    Agent(agent::Command),
     Quickstart(quickstart::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -51,6 +54,7 @@ impl Command {
             Self::Import(args) => args.run(context),
             Self::Car(command) => command.run(context),
             Self::Recipients(command) => command.run(context),
+            Self::Agent(command) => command.run(context),
             Self::Quickstart(args) => args.run(context),
             Self::Completions(args) => args.run(context),
             Self::Man(args) => args.run(context),

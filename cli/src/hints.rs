@@ -5,12 +5,14 @@ use std::{error::Error, io};
 use agent::{
     blocks::BlocksError,
     catalog::CatalogError,
+    daemon::DaemonError,
     export::ExportError,
     handover::HandoverError,
     home::HomeError,
     import::ImportError,
     keyring::KeyringError,
     keys::{IdentityError, RecipientError},
+    node::NodeError,
     open::OpenSnapshotError,
     recipients::RecipientsError,
     source::SourceError,
@@ -91,6 +93,11 @@ fn unwrapped<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) 
             Some(BlocksError::Store(e)) => Some(e),
             _ => None,
         },
+        e if e.is::<DaemonError>() => match e.downcast_ref() {
+            Some(DaemonError::Node(e)) => Some(e),
+            Some(DaemonError::Store(e)) => Some(e),
+            _ => None,
+        },
         e if e.is::<CatalogError>() => match e.downcast_ref() {
             Some(CatalogError::Store(e)) => Some(e),
             _ => None,
@@ -126,6 +133,8 @@ fn about(error: &(dyn Error + 'static)) -> Option<Advice> {
         .or_else(|| of(error, about_capsule))
         .or_else(|| of(error, about_manifest))
         .or_else(|| of(error, about_car))
+        .or_else(|| of(error, about_daemon))
+        .or_else(|| of(error, about_node))
         .or_else(|| of(error, |_: &Damage| Some(unverified(OTHER_COPY))))
         .or_else(|| of(error, |_: &Box<Damage>| Some(unverified(OTHER_COPY))))
         .or_else(|| of(error, about_io))
@@ -262,6 +271,30 @@ fn about_car(error: &CarError) -> Option<Advice> {
         }
         CarError::Io(_) => return None,
     })
+}
+
+fn about_daemon(error: &DaemonError) -> Option<Advice> {
+    match error {
+        DaemonError::Running { .. } => Some(failed(
+            "`souverain agent status` says what it does; stop it, or use another `--home DIR`",
+        )),
+        _ => None,
+    }
+}
+
+fn about_node(error: &NodeError) -> Option<Advice> {
+    Some(failed(match error {
+        NodeError::QuicInPrivate { .. } => {
+            "name a TCP address such as /ip4/127.0.0.1/tcp/4001, or leave out `--swarm-key`"
+        }
+        NodeError::NoPeerId { .. } => {
+            "use the address as the other node prints it: /ip4/HOST/tcp/PORT/p2p/PEER"
+        }
+        NodeError::Listen { .. } | NodeError::ListenTimeout { .. } => {
+            "choose an address of this machine and a free port, such as /ip4/127.0.0.1/tcp/0"
+        }
+        _ => return None,
+    }))
 }
 
 fn about_io(error: &io::Error) -> Option<Advice> {
