@@ -4,6 +4,7 @@
 //! in, and [`blocks`] -> [`reading`] -> [`import`] -> [`target`] on the way back.
 
 mod archive;
+pub mod bitswap;
 pub mod blocks;
 pub mod catalog;
 pub mod compare;
