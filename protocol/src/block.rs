@@ -17,6 +17,8 @@ pub const CODEC_RAW: u64 = 0x55;
 pub const CODEC_DAG_PB: u64 = 0x70;
 /// Multihash code of SHA-256.
 pub const HASH_SHA2_256: u64 = 0x12;
+/// Multihash code of bytes that stand for themselves.
+pub const HASH_IDENTITY: u64 = 0x00;
 /// Largest block that is written, in bytes.
 pub const BLOCK_SIZE_MAX: usize = 1 << 20;
 /// Largest block that is accepted from elsewhere, in bytes (Bitswap's own limit).
@@ -206,7 +208,7 @@ pub fn check(cid: &Cid, bytes: &[u8]) -> Result<(), BlockError> {
     }
     let matches = match cid.hash().code() {
         HASH_SHA2_256 => cid.hash().digest() == sha256(bytes),
-        0x00 => cid.hash().digest() == bytes,
+        HASH_IDENTITY => cid.hash().digest() == bytes,
         code => return Err(BlockError::UnsupportedHash { cid: *cid, code }),
     };
     if matches {

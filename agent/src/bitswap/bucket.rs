@@ -6,6 +6,8 @@ use super::{events::Now, rate::Schedule};
 
 /// How long a bucket that nobody draws on fills: what may go in one burst.
 const BURST: Duration = Duration::from_millis(250);
+/// A closed bucket is looked at again after this long, because the rate changes by the minute.
+const RATE_CHECK: Duration = Duration::from_secs(60);
 
 /// A token bucket that may be overdrawn by one draw, so that the rate is exact for any block size.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,43 +20,46 @@ pub(super) struct Bucket {
 const SECOND: i128 = 1_000_000_000;
 
 impl Bucket {
-    /// When the next draw may be made: at once, later, or not before the rate changes.
-    pub(super) fn opens(&mut self, schedule: &Schedule, now: Now) -> Opening {
+    /// Whether a draw may be made; if not, when to ask again.
+    pub(super) fn opens(&mut self, schedule: &Schedule, now: Now) -> Result<(), Duration> {
         let Some(rate) = schedule.at(now.minute_of_day) else {
             *self = Self {
                 level: 0,
                 filled: now.elapsed,
             };
-            return Opening::Now;
+            return Ok(());
         };
         let rate = i128::from(rate);
         let passed = now.elapsed.saturating_sub(self.filled).as_nanos() as i128;
         self.filled = self.filled.max(now.elapsed);
         let full = rate * BURST.as_nanos() as i128;
         self.level = full.min(self.level.saturating_add(rate.saturating_mul(passed)));
-        if rate == 0 {
-            Opening::Closed
-        } else if self.level >= 0 {
-            Opening::Now
-        } else {
-            let wait = ((-self.level - 1) / rate + 1).min(i128::from(u64::MAX));
-            Opening::At(now.elapsed + Duration::from_nanos(wait as u64))
+        if rate > 0 && self.level >= 0 {
+            return Ok(());
         }
+        let wait = match rate {
+            0 => RATE_CHECK,
+            _ => nanoseconds((-self.level - 1) / rate + 1).min(RATE_CHECK),
+        };
+        Err(now.elapsed + wait)
     }
 
     /// Draws bytes, whether they are there or not.
     pub(super) fn draw(&mut self, bytes: u64) {
         self.level -= i128::from(bytes) * SECOND;
     }
+
+    /// Gives back bytes that were drawn and not used.
+    pub(super) fn give_back(&mut self, bytes: u64) {
+        self.level += i128::from(bytes) * SECOND;
+    }
+
+    /// How long ago the bucket would have to have been full for what was drawn.
+    pub(super) fn debt(&self, bytes_per_second: u64) -> Duration {
+        nanoseconds((-self.level).max(0) / i128::from(bytes_per_second.max(1)))
+    }
 }
 
-/// When a bucket may be drawn on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Opening {
-    /// Now.
-    Now,
-    /// At this time.
-    At(Duration),
-    /// Not at this rate.
-    Closed,
+fn nanoseconds(number: i128) -> Duration {
+    Duration::from_nanos(u64::try_from(number).unwrap_or(u64::MAX))
 }

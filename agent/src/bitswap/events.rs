@@ -97,6 +97,11 @@ pub enum Input {
         /// The peer.
         peer: PeerId,
     },
+    /// The transport took bytes of a message, and not all: the peer is slow, not stalled.
+    Sending {
+        /// The peer.
+        peer: PeerId,
+    },
     /// The transport took all bytes of a message.
     Sent {
         /// To whom.
@@ -255,6 +260,12 @@ pub enum Effect {
         /// The peer.
         peer: PeerId,
     },
+    /// A peer has taken nothing of what it was sent for [`super::limits::STALLED_AFTER`]: its connections
+    /// are to be closed, to have back the memory. Said again if that does not happen.
+    Stalled {
+        /// The peer.
+        peer: PeerId,
+    },
     /// A peer broke the rules: it is to be disconnected and recorded. The engine forgets it and ignores
     /// it from now on. Said once.
     Misbehaved {
@@ -318,4 +329,25 @@ pub struct PeerCounts {
     pub denied: u64,
     /// Wants that were dropped because there were too many.
     pub overflowed: u64,
+}
+
+/// What an engine holds at a moment, each bounded by [`super::limits`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Peers that are connected.
+    pub peers: usize,
+    /// Wants of all peers, and answers to them that are not sent.
+    pub served_wants: usize,
+    /// Bytes for all peers that are being loaded, or sent and not taken.
+    pub untaken_bytes: usize,
+    /// Look-ups under way.
+    pub lookups: usize,
+    /// Loads under way.
+    pub loads: usize,
+    /// Blocks that sessions want.
+    pub wants: usize,
+    /// Bytes of blocks that peers were asked for.
+    pub in_flight_bytes: u64,
+    /// Wantlist entries for all peers that are not sent.
+    pub unsent_entries: usize,
 }

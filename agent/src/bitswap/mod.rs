@@ -4,16 +4,19 @@
 //! [`message`] and `wire.rs` are the messages. Streams, timers, the store and the access rules are
 //! its caller's, the node.
 
+mod bucket;
+mod client;
 mod engine;
 mod events;
 pub mod limits;
 pub mod message;
 mod rate;
+mod server;
 mod wire;
 
 pub use engine::Engine;
 pub use events::{
-    Answer, Config, Effect, Input, MessageId, Misbehaviour, Now, PROTOCOLS, PeerCounts, Protocol,
-    RefusedBecause, SessionId, Ticket, Wanted,
+    Answer, Config, Effect, Held, Input, MessageId, Misbehaviour, Now, PROTOCOLS, PeerCounts,
+    Protocol, RefusedBecause, SessionId, Ticket, Wanted,
 };
 pub use rate::{Rates, Schedule, ScheduleError, Window};

@@ -35,6 +35,12 @@ impl Rates {
         }
         Ok(())
     }
+
+    pub(super) fn upload_to(&self, peer: &PeerId) -> &Schedule {
+        self.upload_of_peer
+            .get(peer)
+            .unwrap_or(&self.upload_per_peer)
+    }
 }
 
 /// A rate for every minute of the day; the default is no limit.
