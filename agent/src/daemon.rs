@@ -20,9 +20,13 @@ use tokio::{
 };
 
 use crate::{
-    control::{Service, Socket},
+    control::{PullRequest, Service, Socket},
     home::Home,
     node::{self, NodeError, NodeOptions},
+    progress::Progress,
+    pull::{self, PullError, PullReport},
+    sharing::SharingError,
+    shelf::Shelf,
 };
 
 /// Threads that wait for the disk, at most.
@@ -38,7 +42,6 @@ pub struct Daemon {
     service: Arc<Service>,
     addresses: Vec<Multiaddr>,
     socket: Socket,
-    _store: Arc<Store>,
     runtime: Runtime,
     _lock: File,
 }
@@ -58,6 +61,9 @@ pub enum DaemonError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// It is not known who may have what.
+    #[error(transparent)]
+    Sharing(#[from] SharingError),
     /// A file or socket of the home cannot be used.
     #[error("cannot use {}", path.display())]
     Io {
@@ -75,6 +81,17 @@ pub enum DaemonError {
     Ended,
 }
 
+/// Why a snapshot could not be pulled without an agent.
+#[derive(Debug, thiserror::Error)]
+pub enum PullAloneError {
+    /// The node cannot be started.
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+    /// The pull failed.
+    #[error(transparent)]
+    Pull(#[from] PullError),
+}
+
 impl Daemon {
     /// Starts an agent, which then listens and answers verbs.
     ///
@@ -83,13 +100,11 @@ impl Daemon {
     pub fn start(home: &Home, options: &NodeOptions) -> Result<Self, DaemonError> {
         let lock = lock(home.path())?;
         let store = Arc::new(Store::open_read(home.path(), "agent")?);
-        let runtime = Builder::new_multi_thread()
-            .max_blocking_threads(BLOCKING_THREADS_MAX)
-            .thread_name("agent")
-            .enable_all()
-            .build()
-            .map_err(DaemonError::Threads)?;
-        let (node, addresses, task) = runtime.block_on(node::start(home.node_key(), options))?;
+        let shelf = Arc::new(Shelf::new(store));
+        shelf.refresh()?;
+        let runtime = threads()?;
+        let (node, addresses, task) =
+            runtime.block_on(node::start(home.node_key(), options, shelf.clone()))?;
         let socket = {
             let _entered = runtime.enter();
             Socket::bind(home.path()).map_err(|cause| DaemonError::Io {
@@ -100,10 +115,13 @@ impl Daemon {
         tracing::info!(peer = %home.peer_id(), "agent started");
         Ok(Self {
             node: task,
-            service: Arc::new(Service { node }),
+            service: Arc::new(Service {
+                home: home.path().to_owned(),
+                node,
+                shelf,
+            }),
             addresses,
             socket,
-            _store: store,
             runtime,
             _lock: lock,
         })
@@ -155,6 +173,45 @@ impl Daemon {
 fn watch(stop: UnixStream) -> io::Result<tokio::net::UnixStream> {
     stop.set_nonblocking(true)?;
     tokio::net::UnixStream::from_std(stop)
+}
+
+/// Pulls a snapshot without an agent: a node runs for as long as that takes, and listens nowhere
+/// unless `options` say so.
+///
+/// # Errors
+/// An agent runs, or just starts; otherwise as [`Daemon::start`], and every [`PullError`].
+pub fn pull_alone(
+    home: &Home,
+    options: &NodeOptions,
+    wanted: &PullRequest,
+    created: &str,
+    progress: &Progress,
+) -> Result<PullReport, PullAloneError> {
+    let _lock = lock(home.path())?;
+    let peers = options.peers_at(&wanted.peers).map_err(DaemonError::Node)?;
+    let store = Arc::new(Store::open(home.path(), "pull").map_err(DaemonError::Store)?);
+    let shelf = Arc::new(Shelf::new(store.clone()));
+    let runtime = threads()?;
+    let (node, _, task) = runtime
+        .block_on(node::start(home.node_key(), options, shelf))
+        .map_err(DaemonError::Node)?;
+    let pulled = pull::from_peers(&store, &node, wanted.root, peers, created, progress);
+    drop(node);
+    runtime.block_on(async {
+        if let Err(error) = task.await {
+            tracing::warn!(%error, "the node did not stop cleanly");
+        }
+    });
+    Ok(pulled?)
+}
+
+fn threads() -> Result<Runtime, DaemonError> {
+    Builder::new_multi_thread()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name("agent")
+        .enable_all()
+        .build()
+        .map_err(DaemonError::Threads)
 }
 
 /// Makes this the one agent of the home.

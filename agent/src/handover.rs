@@ -20,7 +20,7 @@ use crate::{
     blocks::{Blocks, BlocksError},
     catalog::{self, CatalogError, SnapshotRecord},
     progress::Progress,
-    reading,
+    reading::chain,
 };
 
 /// Why a snapshot cannot be handed over.
@@ -104,7 +104,7 @@ fn each_block(
             }
             Visit::Damage(damage) => {
                 return Err(HandoverError::Damaged {
-                    reason: reading::chain(&damage.reason),
+                    reason: chain(&damage.reason),
                     path: damage.path,
                     cid: damage.cid,
                 });
@@ -195,28 +195,38 @@ pub fn car_import(
 const COMMIT_EVERY: u64 = 64 << 20;
 const COMMIT_COST: u64 = 16 << 10;
 
-/// Lists a snapshot whose blocks are all here and not listed yet. A root that is no snapshot is no error.
-fn list_if_whole(
+/// Lists a snapshot whose blocks are all here, unless it is listed. Says what is missing or wrong if
+/// it cannot be listed.
+pub(crate) fn list_if_whole(
     store: &Store,
     root: &Cid,
     created: &str,
     progress: &Progress,
-) -> Result<(), HandoverError> {
+) -> Result<Option<String>, HandoverError> {
     if catalog::snapshot(store, root)?.is_some() {
-        return Ok(());
+        return Ok(None);
     }
     let blocks = Blocks::Store(store);
-    let (mut whole, mut portable) = (true, false);
+    let (mut wrong, mut portable) = (None, false);
     let summary = walk(root, &mut |cid| blocks.block(cid), &mut |visit| {
         match visit {
             Visit::Public { path, .. } => portable |= path == protocol::snapshot::CAPSULE,
-            Visit::Object(object) => whole &= store.contains(&object.cid())?,
-            Visit::Damage(_) => whole = false,
+            Visit::Object(object) => {
+                if wrong.is_none() && !store.contains(&object.cid())? {
+                    wrong = Some(format!("{} is missing", path_of(&object)));
+                }
+            }
+            Visit::Damage(damage) => {
+                wrong.get_or_insert_with(|| format!("{}: {}", damage.path, chain(&damage.reason)));
+            }
         }
         Ok::<(), BlocksError>(())
     })?;
-    if !whole || progress.stop.load(Ordering::Relaxed) {
-        return Ok(());
+    if wrong.is_some() {
+        return Ok(wrong);
+    }
+    if progress.stop.load(Ordering::Relaxed) {
+        return Err(HandoverError::Interrupted);
     }
     let mode = if portable {
         protocol::keys::capsule::Mode::Portable
@@ -232,7 +242,8 @@ fn list_if_whole(
         sources: Vec::new(),
     };
     catalog::set_snapshot(store, root, &record)?;
-    Ok(store.commit()?)
+    store.commit()?;
+    Ok(None)
 }
 
 /// Writes a snapshot as a folder: the sealed files, and the texts that say how to open them.

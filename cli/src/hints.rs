@@ -5,7 +5,8 @@ use std::{error::Error, io};
 use agent::{
     blocks::BlocksError,
     catalog::CatalogError,
-    daemon::DaemonError,
+    control::ControlError,
+    daemon::{DaemonError, PullAloneError},
     export::ExportError,
     handover::HandoverError,
     home::HomeError,
@@ -14,6 +15,7 @@ use agent::{
     keys::{IdentityError, RecipientError},
     node::NodeError,
     open::OpenSnapshotError,
+    pull::PullError,
     recipients::RecipientsError,
     source::SourceError,
     target::TargetError,
@@ -39,6 +41,8 @@ const OTHER_COPY: &str =
     "`souverain verify` says what is damaged; take an undamaged copy of the snapshot";
 const SKIP_DAMAGED: &str =
     "`--skip-damaged` restores all that is undamaged; nothing was restored now";
+const NOT_SHARED: &str = "where the snapshot is, `souverain share CID --with PEER` lets this node \
+     have it; `souverain agent status` here prints the PEER";
 const MAKE_ROOM: &str = "make room and run the same command again; what was durable is kept";
 
 /// Looks through an error and its causes for one that something is known about.
@@ -98,6 +102,16 @@ fn unwrapped<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) 
             Some(DaemonError::Store(e)) => Some(e),
             _ => None,
         },
+        e if e.is::<PullAloneError>() => match e.downcast_ref() {
+            Some(PullAloneError::Daemon(e)) => Some(e),
+            Some(PullAloneError::Pull(e)) => Some(e),
+            None => None,
+        },
+        e if e.is::<PullError>() => match e.downcast_ref() {
+            Some(PullError::Store(e)) => Some(e),
+            Some(PullError::Handover(e)) => Some(e),
+            _ => None,
+        },
         e if e.is::<CatalogError>() => match e.downcast_ref() {
             Some(CatalogError::Store(e)) => Some(e),
             _ => None,
@@ -135,6 +149,8 @@ fn about(error: &(dyn Error + 'static)) -> Option<Advice> {
         .or_else(|| of(error, about_car))
         .or_else(|| of(error, about_daemon))
         .or_else(|| of(error, about_node))
+        .or_else(|| of(error, about_pull))
+        .or_else(|| of(error, about_control))
         .or_else(|| of(error, |_: &Damage| Some(unverified(OTHER_COPY))))
         .or_else(|| of(error, |_: &Box<Damage>| Some(unverified(OTHER_COPY))))
         .or_else(|| of(error, about_io))
@@ -280,6 +296,33 @@ fn about_daemon(error: &DaemonError) -> Option<Advice> {
         )),
         _ => None,
     }
+}
+
+fn about_pull(error: &PullError) -> Option<Advice> {
+    Some(match error {
+        PullError::Unreachable { .. } => failed(
+            "see that the other node runs and listens where you say: `souverain agent status` there",
+        ),
+        PullError::Missing { .. } => failed(NOT_SHARED),
+        PullError::Stalled { .. } => failed("run the same command again; what was durable is kept"),
+        PullError::NotSnapshot { .. } | PullError::Node { .. } => {
+            unverified("take the CID from whoever made the snapshot: `souverain list` there")
+        }
+        _ => return None,
+    })
+}
+
+fn about_control(error: &ControlError) -> Option<Advice> {
+    Some(match error {
+        ControlError::Failed {
+            unverified: true, ..
+        } => unverified("take the CID from whoever made the snapshot: `souverain list` there"),
+        ControlError::Failed { .. } => failed(NOT_SHARED),
+        ControlError::Io(_) | ControlError::Unexpected => {
+            failed("`souverain agent status` says how the agent is; start it anew if it hangs")
+        }
+        ControlError::Interrupted => return None,
+    })
 }
 
 fn about_node(error: &NodeError) -> Option<Advice> {

@@ -24,6 +24,8 @@ const PAGES: &[&str] = &[
     "recipients list",
     "recipients add",
     "recipients remove",
+    "pull",
+    "share",
     "agent",
     "agent run",
     "agent status",

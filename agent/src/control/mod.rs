@@ -16,8 +16,8 @@ use std::{
 };
 
 pub use client::{Client, ControlError};
-pub(crate) use message::Reply;
-pub use message::Request;
+pub use message::PullRequest;
+pub(crate) use message::{Reply, Request};
 pub(crate) use server::{Service, Socket};
 
 /// Largest request, in bytes.
@@ -28,6 +28,8 @@ const REPLY_SIZE_MAX: u64 = 1 << 20;
 const CONNECTIONS_MAX: usize = 16;
 /// How long a request may take to arrive, and a line of a reply to be taken.
 const LINE_WAIT: Duration = Duration::from_secs(10);
+/// How often a long request says how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// Longest path that every system takes for a socket, in bytes.
 const PATH_SIZE_MAX: usize = 103;
 

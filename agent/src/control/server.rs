@@ -5,18 +5,35 @@ use std::{
     io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
+use cid::Cid;
+use store::Store;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{UnixListener, UnixStream, unix::OwnedWriteHalf},
+    net::{
+        UnixListener, UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::Semaphore,
+    task::spawn_blocking,
     time::timeout,
 };
 
-use super::{Address, CONNECTIONS_MAX, LINE_WAIT, REQUEST_SIZE_MAX, Reply, Request, is_trusted};
-use crate::node::Handle;
+use super::{
+    Address, CONNECTIONS_MAX, LINE_WAIT, PROGRESS_EVERY, REQUEST_SIZE_MAX, Reply, Request,
+    is_trusted,
+};
+use crate::{
+    node::{self, Handle, Multiaddr, PeerId},
+    progress::Progress,
+    pull::{self, PullError, PullReport},
+    shelf::Shelf,
+};
 
 /// The socket, which is removed when this is dropped.
 #[derive(Debug)]
@@ -28,7 +45,9 @@ pub(crate) struct Socket {
 /// What answers.
 #[derive(Debug)]
 pub(crate) struct Service {
+    pub(crate) home: PathBuf,
     pub(crate) node: Handle,
+    pub(crate) shelf: Arc<Shelf>,
 }
 
 impl Socket {
@@ -86,9 +105,20 @@ async fn answer(stream: UnixStream, service: &Service) -> io::Result<()> {
     let mut line = Vec::new();
     let mut bounded = BufReader::new(read.take(REQUEST_SIZE_MAX));
     timeout(LINE_WAIT, bounded.read_until(b'\n', &mut line)).await??;
+    let mut read = bounded.into_inner().into_inner();
     let reply = match serde_json::from_slice(&line) {
-        Ok(request) => service.answer(request).await,
-        Err(_) => Reply::Failed("the request is not understood".to_owned()),
+        Ok(Request::Status) => service.status().await,
+        Ok(Request::Refresh) => service.refresh().await,
+        Ok(Request::Pull {
+            root,
+            peers,
+            created,
+        }) => {
+            service
+                .pull(&root, peers, created, &mut read, &mut write)
+                .await?
+        }
+        Err(error) => Reply::failed(&error, false),
     };
     say(&mut write, &reply).await
 }
@@ -100,12 +130,93 @@ async fn say(to: &mut OwnedWriteHalf, reply: &Reply) -> io::Result<()> {
 }
 
 impl Service {
-    async fn answer(&self, request: Request) -> Reply {
-        match request {
-            Request::Status => match self.node.status().await {
-                Ok(status) => Reply::Status(Box::new(status)),
-                Err(stopped) => Reply::Failed(stopped.to_string()),
-            },
+    async fn status(&self) -> Reply {
+        match self.node.status().await {
+            Ok(status) => Reply::Status(Box::new(status)),
+            Err(stopped) => Reply::failed(&stopped, false),
         }
+    }
+
+    async fn refresh(&self) -> Reply {
+        let shelf = self.shelf.clone();
+        match spawn_blocking(move || shelf.refresh()).await {
+            Ok(Ok(())) => Reply::Done,
+            Ok(Err(error)) => Reply::failed(&error, false),
+            Err(error) => Reply::failed(&error, false),
+        }
+    }
+
+    /// Pulls, and says how far it is. Stops when nobody listens any more.
+    async fn pull(
+        &self,
+        root: &str,
+        peers: Vec<Multiaddr>,
+        created: String,
+        read: &mut OwnedReadHalf,
+        write: &mut OwnedWriteHalf,
+    ) -> io::Result<Reply> {
+        let root: Cid = match root.parse() {
+            Ok(root) => root,
+            Err(error) => return Ok(Reply::failed(&error, false)),
+        };
+        let mut named = Vec::new();
+        for address in peers {
+            match node::peer_of(&address) {
+                Ok(peer) => named.push((peer, address)),
+                Err(error) => return Ok(Reply::failed(&error, false)),
+            }
+        }
+        let progress = Progress::default();
+        let _stop = StopOnDrop(progress.stop.clone());
+        let (home, node, shown) = (self.home.clone(), self.node.clone(), progress.clone());
+        let mut pulling =
+            spawn_blocking(move || blocking_pull(&home, &node, root, named, &created, &shown));
+        loop {
+            tokio::select! {
+                done = &mut pulling => return Ok(match done {
+                    Ok(Ok(report)) => Reply::Pulled(report),
+                    Ok(Err(error)) => {
+                        Reply::failed(&error, matches!(error, PullError::NotSnapshot { .. }))
+                    }
+                    Err(error) => Reply::failed(&error, false),
+                }),
+                () = gone(read) => return Err(io::ErrorKind::ConnectionAborted.into()),
+                () = tokio::time::sleep(PROGRESS_EVERY) => {
+                    let reply = Reply::Progress {
+                        bytes: progress.bytes_read.load(Ordering::Relaxed),
+                        total: progress.bytes_total.load(Ordering::Relaxed),
+                    };
+                    say(write, &reply).await?;
+                }
+            }
+        }
+    }
+}
+
+/// Holds the store to write for as long as the pull takes.
+fn blocking_pull(
+    home: &Path,
+    node: &Handle,
+    root: Cid,
+    peers: Vec<(PeerId, Multiaddr)>,
+    created: &str,
+    progress: &Progress,
+) -> Result<PullReport, PullError> {
+    let store = Store::open(home, "pull")?;
+    pull::from_peers(&store, node, root, peers, created, progress)
+}
+
+/// Waits until the verb is gone. It says nothing more after its request.
+async fn gone(read: &mut OwnedReadHalf) {
+    let mut byte = [0];
+    while matches!(read.read(&mut byte).await, Ok(1..)) {}
+}
+
+/// Stops work that nobody waits for any more.
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }

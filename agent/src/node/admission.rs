@@ -62,7 +62,6 @@ impl Default for Admission {
 impl Admission {
     /// Closes the connections of a peer, and refuses new ones for some time. True if it was not
     /// banned already.
-    #[cfg_attr(not(test), expect(dead_code, reason = "blocks are not exchanged yet"))]
     pub(super) fn ban(&mut self, peer: PeerId) -> bool {
         let now = Instant::now();
         self.bans.retain(|_, until| *until > now);

@@ -10,9 +10,12 @@ use libp2p::{
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
 };
 
+use crate::bitswap;
+
 use super::{
     Dht, NodeError, NodeOptions,
     admission::Admission,
+    exchange::Exchange,
     limits::{
         CONNECTIONS_INBOUND_MAX, CONNECTIONS_MAX, CONNECTIONS_PENDING_INBOUND_MAX,
         CONNECTIONS_PENDING_OUTBOUND_MAX, CONNECTIONS_PER_PEER_MAX, DHT_PROVIDED_MAX,
@@ -33,6 +36,7 @@ pub(super) struct Behaviour {
     limits: connection_limits::Behaviour,
     memory: memory_connection_limits::Behaviour,
     pub(super) admission: Admission,
+    pub(super) exchange: Exchange,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(super) dht: Toggle<kad::Behaviour<MemoryStore>>,
@@ -67,6 +71,7 @@ impl Behaviour {
             limits: connection_limits::Behaviour::new(connection_limits()),
             memory: memory_connection_limits::Behaviour::with_max_bytes(MEMORY_MAX),
             admission: Admission::default(),
+            exchange: Exchange::new(exchange()?),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new()),
             dht: dht(peer, options.dht).into(),
@@ -78,6 +83,15 @@ impl Behaviour {
             reachability_server: autonat::v2::server::Behaviour::default(),
         })
     }
+}
+
+fn exchange() -> Result<bitswap::Config, NodeError> {
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed).map_err(|_| NodeError::Random)?;
+    Ok(bitswap::Config {
+        seed: u64::from_be_bytes(seed),
+        ..bitswap::Config::default()
+    })
 }
 
 fn connection_limits() -> ConnectionLimits {

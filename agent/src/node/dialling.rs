@@ -22,16 +22,21 @@ struct Wanted {
 }
 
 impl Dialling {
-    /// Wants a connection from now on.
-    pub(super) fn want(&mut self, now: Instant, peer: PeerId, address: Multiaddr) {
+    /// Wants a connection from now on, unless there is one.
+    pub(super) fn want(&mut self, now: Instant, peer: PeerId, address: Multiaddr, connected: bool) {
         let wanted = self.peers.entry(peer).or_insert(Wanted {
             addresses: Vec::new(),
-            next: Some(now),
+            next: (!connected).then_some(now),
             wait: REDIAL_FIRST,
         });
         if wanted.addresses.len() < ADDRESSES_PER_PEER_MAX && !wanted.addresses.contains(&address) {
             wanted.addresses.push(address);
         }
+    }
+
+    /// Does not want a connection any more.
+    pub(super) fn forget(&mut self, peer: &PeerId) {
+        self.peers.remove(peer);
     }
 
     /// When somebody is to be dialled next.
@@ -76,7 +81,7 @@ mod tests {
     fn dials_again_less_and_less_often_until_connected() {
         let (mut dialling, start, peer) = (Dialling::default(), Instant::now(), PeerId::random());
         let address: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().expect("an address");
-        dialling.want(start, peer, address.clone());
+        dialling.want(start, peer, address.clone(), false);
         let mut now = start;
         let mut waits = Vec::new();
         for _ in 0..10 {

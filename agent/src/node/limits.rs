@@ -71,3 +71,21 @@ pub const STOP_WAIT: Duration = Duration::from_secs(2);
 pub const REDIAL_FIRST: Duration = Duration::from_secs(1);
 /// Longest of these waits.
 pub const REDIAL_MAX: Duration = Duration::from_secs(60);
+
+/// Inbound streams of a connection that are read at a time; one more is dropped.
+pub const INBOUND_STREAMS_MAX: usize = 64;
+/// Bytes of messages that are being read, for all connections together.
+pub const INBOUND_BYTES_MAX: usize = 64 << 20;
+/// How long an inbound stream may be idle between two messages.
+pub const STREAM_IDLE_WAIT: Duration = Duration::from_secs(120);
+/// How long a step of a message, up to 64 KiB, may take in either direction.
+pub const STREAM_STEP_WAIT: Duration = Duration::from_secs(30);
+/// How long a stream may take to be opened.
+pub const STREAM_OPEN_WAIT: Duration = Duration::from_secs(10);
+/// How often it is told that a message is moving.
+pub const ACTIVITY_EVERY: Duration = Duration::from_millis(250);
+
+/// Bytes of blocks that wait to be taken by a session, above which no more is asked for.
+pub const SESSION_BYTES_HELD: usize = 32 << 20;
+/// How soon the engine's timer may come again.
+pub const TICK_MIN: Duration = Duration::from_millis(1);

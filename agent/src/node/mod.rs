@@ -1,4 +1,4 @@
-//! The node among its peers: one task owns the swarm, everything else holds a [`Handle`].
+//! The node among its peers: one task owns the swarm, everything else holds a handle.
 //!
 //! Owns connections, who may make them and how many; knows nothing of what snapshots mean.
 //! `docs/node.md` says what is bounded, and by how much.
@@ -6,20 +6,25 @@
 mod admission;
 mod behaviour;
 mod dialling;
+mod exchange;
 pub mod limits;
 mod rate;
+mod session;
 mod status;
 mod swarm_key;
 mod task;
 mod traffic;
 mod transport;
 
-use std::io;
+use std::{io, sync::Arc};
 
+use crate::bitswap::{SessionId, Wanted};
 use libp2p::{TransportError, multiaddr::Protocol, noise};
 use tokio::sync::{mpsc, oneshot};
 
 pub use libp2p::{Multiaddr, PeerId};
+use session::Inbox;
+pub(crate) use session::{Session, SessionEvent};
 pub use status::{PeerStatus, Status};
 pub use swarm_key::{SwarmKey, SwarmKeyError};
 pub(crate) use task::start;
@@ -36,11 +41,23 @@ pub enum Dht {
     Public,
 }
 
+/// Where a node listens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Listen {
+    /// On 127.0.0.1, on free ports.
+    #[default]
+    Loopback,
+    /// At these addresses.
+    At(Vec<Multiaddr>),
+    /// Nowhere: it only dials.
+    Nowhere,
+}
+
 /// How a node is run.
 #[derive(Clone, Debug, Default)]
 pub struct NodeOptions {
-    /// Where to listen; 127.0.0.1 on free ports if empty.
-    pub listen: Vec<Multiaddr>,
+    /// Where to listen.
+    pub listen: Listen,
     /// Peers to stay connected with: addresses that end with the peer's id.
     pub peers: Vec<Multiaddr>,
     /// Which DHT to take part in.
@@ -89,6 +106,9 @@ pub enum NodeError {
     /// The system's resolver of names is not configured.
     #[error("cannot read how names are resolved")]
     Resolver(#[source] io::Error),
+    /// The operating system gave no random bytes.
+    #[error("the operating system gave no random bytes")]
+    Random,
     /// Other nodes of the local network cannot be looked for.
     #[error("cannot look for peers on the local network")]
     Mdns(#[source] io::Error),
@@ -106,18 +126,27 @@ impl NodeOptions {
                 .map(|text| text.parse().expect("it is an address"))
                 .collect()
         };
-        if self.listen.is_empty() {
-            return Ok(default());
+        match &self.listen {
+            Listen::Loopback => Ok(default()),
+            Listen::Nowhere => Ok(Vec::new()),
+            Listen::At(addresses) => addresses
+                .iter()
+                .map(|address| self.check(address).map(|()| address.clone()))
+                .collect(),
         }
-        self.listen
-            .iter()
-            .map(|address| self.check(address).map(|()| address.clone()))
-            .collect()
     }
 
     /// Peers to stay connected with, checked.
     fn peers(&self) -> Result<Vec<(PeerId, Multiaddr)>, NodeError> {
-        self.peers.iter().map(|a| self.peer(a)).collect()
+        self.peers_at(&self.peers)
+    }
+
+    /// The peers that addresses lead to, checked.
+    pub(crate) fn peers_at(
+        &self,
+        addresses: &[Multiaddr],
+    ) -> Result<Vec<(PeerId, Multiaddr)>, NodeError> {
+        addresses.iter().map(|a| self.peer(a)).collect()
     }
 
     fn peer(&self, address: &Multiaddr) -> Result<(PeerId, Multiaddr), NodeError> {
@@ -154,6 +183,20 @@ pub fn peer_of(address: &Multiaddr) -> Result<PeerId, NodeError> {
 pub(crate) enum Command {
     /// Say what the node is and does.
     Status(oneshot::Sender<Status>),
+    /// Open a session with peers.
+    OpenSession {
+        peers: Vec<(PeerId, Multiaddr)>,
+        reply: oneshot::Sender<(SessionId, Arc<Inbox>)>,
+    },
+    /// Want more blocks.
+    Want {
+        session: SessionId,
+        wants: Vec<Wanted>,
+    },
+    /// Ask for more again: what came was taken.
+    GoOn { session: SessionId },
+    /// Close a session.
+    CloseSession { session: SessionId },
 }
 
 /// Speaks to the task that owns the swarm. When all handles are gone, the node stops.
@@ -211,7 +254,7 @@ mod tests {
     fn quic_in_a_private_network_is_refused() {
         for quic in ["/ip4/127.0.0.1/udp/0/quic-v1", "/ip6/::1/udp/9/quic"] {
             let options = NodeOptions {
-                listen: addresses(&["/ip4/127.0.0.1/tcp/0", quic]),
+                listen: Listen::At(addresses(&["/ip4/127.0.0.1/tcp/0", quic])),
                 private: private(),
                 ..NodeOptions::default()
             };

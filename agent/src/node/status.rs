@@ -40,4 +40,12 @@ pub struct PeerStatus {
     pub agent: Option<String>,
     /// Round trip in microseconds, if it was measured.
     pub rtt_us: Option<u64>,
+    /// Blocks that it was sent.
+    pub blocks_sent: u64,
+    /// Their bytes.
+    pub block_bytes_sent: u64,
+    /// Blocks that it sent, and that were wanted.
+    pub blocks_received: u64,
+    /// Their bytes.
+    pub block_bytes_received: u64,
 }

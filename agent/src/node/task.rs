@@ -9,7 +9,7 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId, Swarm,
     core::{ConnectedPoint, transport::ListenerId},
-    futures::{FutureExt, StreamExt},
+    futures::{FutureExt, StreamExt, stream::FuturesUnordered},
     identify,
     identity::Keypair,
     mdns,
@@ -18,8 +18,8 @@ use libp2p::{
     swarm::{ConnectionId, SwarmEvent, dial_opts::DialOpts},
 };
 use tokio::{
-    sync::mpsc,
-    task::JoinHandle,
+    sync::{mpsc, oneshot},
+    task::{JoinHandle, spawn_blocking},
     time::{Instant, sleep_until, timeout},
 };
 
@@ -27,12 +27,18 @@ use super::{
     Command, Handle, NodeError, NodeOptions, PeerStatus, Status,
     behaviour::{Behaviour, BehaviourEvent, OWN_DHT, PUBLIC_DHT},
     dialling::Dialling,
+    exchange::{self, Exchange},
     limits::{
         ADDRESSES_PER_PEER_MAX, AGENT_NAME_LEN_MAX, COMMANDS_MAX, EVENTS_PER_CONNECTION, IDLE_WAIT,
         LISTEN_WAIT, STOP_WAIT, STREAMS_NEGOTIATING_MAX,
     },
+    session::{Inbox, SessionEvent, Sessions},
     traffic::Traffic,
     transport,
+};
+use crate::{
+    bitswap::{Input, SessionId},
+    shelf::Shelf,
 };
 
 /// Starts a node, and returns when it listens, with its addresses. Must be called within a runtime.
@@ -42,6 +48,7 @@ use super::{
 pub(crate) async fn start(
     key: &Keypair,
     options: &NodeOptions,
+    shelf: Arc<Shelf>,
 ) -> Result<(Handle, Vec<Multiaddr>, JoinHandle<()>), NodeError> {
     let listen = options.listen()?;
     let peers = options.peers()?;
@@ -59,13 +66,17 @@ pub(crate) async fn start(
         swarm: Swarm::new(transport, behaviour, key.public().to_peer_id(), config),
         commands: receiver,
         dialling: Dialling::default(),
+        named: peers.iter().map(|(peer, _)| *peer).collect(),
+        sessions: Sessions::default(),
+        shelf,
+        work: FuturesUnordered::new(),
         peers: HashMap::new(),
         traffic,
         started: Instant::now(),
     };
     task.listen(listen).await?;
     for (peer, address) in peers {
-        task.dialling.want(Instant::now(), peer, address);
+        task.dialling.want(Instant::now(), peer, address, false);
     }
     let addresses = task.addresses();
     Ok((Handle { commands }, addresses, tokio::spawn(task.run())))
@@ -75,6 +86,12 @@ struct Task {
     swarm: Swarm<Behaviour>,
     commands: mpsc::Receiver<Command>,
     dialling: Dialling,
+    /// Peers to stay connected with, whatever happens.
+    named: HashSet<PeerId>,
+    sessions: Sessions,
+    shelf: Arc<Shelf>,
+    /// What the store is asked. Bounded by the engine, which asks only so much at once.
+    work: FuturesUnordered<JoinHandle<Input>>,
     peers: HashMap<PeerId, Peer>,
     traffic: Arc<Traffic>,
     started: Instant,
@@ -86,6 +103,8 @@ struct Peer {
     connections: BTreeMap<ConnectionId, ConnectedPoint>,
     agent: Option<String>,
     rtt: Option<Duration>,
+    /// Whether it can be asked for blocks.
+    speaks: bool,
 }
 
 impl Task {
@@ -139,6 +158,10 @@ impl Task {
                     Some(command) => self.on_command(command),
                     None => break,
                 },
+                Some(done) = self.work.next() => match done {
+                    Ok(input) => self.exchange().handle(input),
+                    Err(error) => tracing::error!(%error, "the store could not be asked"),
+                },
                 () = async {
                     match redial {
                         Some(at) => sleep_until(at).await,
@@ -180,6 +203,112 @@ impl Task {
         match command {
             // Who asked may not wait for the answer any more.
             Command::Status(reply) => drop(reply.send(self.status())),
+            Command::OpenSession { peers, reply } => self.open_session(peers, reply),
+            Command::Want { session, wants } => {
+                self.exchange().handle(Input::Want { session, wants });
+            }
+            Command::GoOn { session } => self.exchange().handle(Input::Hold {
+                session,
+                held: false,
+            }),
+            Command::CloseSession { session } => self.close_session(session),
+        }
+    }
+
+    fn exchange(&mut self) -> &mut Exchange {
+        &mut self.swarm.behaviour_mut().exchange
+    }
+
+    fn open_session(
+        &mut self,
+        peers: Vec<(PeerId, Multiaddr)>,
+        reply: oneshot::Sender<(SessionId, Arc<Inbox>)>,
+    ) {
+        let mut ids: Vec<PeerId> = peers.iter().map(|(peer, _)| *peer).collect();
+        ids.sort();
+        ids.dedup();
+        let (session, inbox) = self.sessions.open(ids.clone());
+        self.exchange().handle(Input::OpenSession { session });
+        for peer in ids {
+            self.exchange().handle(Input::AddPeer { session, peer });
+            if self.peers.get(&peer).is_some_and(|peer| peer.speaks) {
+                self.sessions.tell(session, SessionEvent::Connected(peer));
+            }
+        }
+        for (peer, address) in peers {
+            let connected = self.peers.contains_key(&peer);
+            self.dialling.want(Instant::now(), peer, address, connected);
+        }
+        if reply.send((session, inbox)).is_err() {
+            self.close_session(session);
+        }
+    }
+
+    fn close_session(&mut self, session: SessionId) {
+        self.exchange().handle(Input::CloseSession { session });
+        for peer in self.sessions.close(session) {
+            if !self.named.contains(&peer) {
+                self.dialling.forget(&peer);
+            }
+        }
+    }
+
+    /// Does what the exchange of blocks asks for.
+    fn on_exchange(&mut self, event: exchange::Event) {
+        use exchange::Event;
+        match event {
+            Event::Lookup { ticket, peer, cids } => {
+                let shelf = self.shelf.clone();
+                self.work.push(spawn_blocking(move || Input::Found {
+                    ticket,
+                    answers: shelf.answers(&peer, &cids),
+                }));
+            }
+            Event::Load { ticket, peer, cids } => {
+                let shelf = self.shelf.clone();
+                self.work.push(spawn_blocking(move || Input::Loaded {
+                    ticket,
+                    blocks: shelf.load(&peer, &cids),
+                }));
+            }
+            Event::Block {
+                session,
+                peer,
+                block,
+            } => {
+                if self
+                    .sessions
+                    .tell(session, SessionEvent::Block { peer, block })
+                {
+                    let held = true;
+                    self.exchange().handle(Input::Hold { session, held });
+                }
+            }
+            Event::Refused {
+                session,
+                cid,
+                because,
+            } => drop(
+                self.sessions
+                    .tell(session, SessionEvent::Refused { cid, because }),
+            ),
+            Event::Speaks { peer } => {
+                if let Some(known) = self.peers.get_mut(&peer) {
+                    known.speaks = true;
+                }
+                self.sessions
+                    .tell_of(&peer, || SessionEvent::Connected(peer));
+            }
+            Event::Missing { session, cids } => {
+                self.sessions.tell(session, SessionEvent::Missing(cids));
+            }
+            Event::Misbehaved { peer, reason } => {
+                if self.swarm.behaviour_mut().admission.ban(peer) {
+                    tracing::warn!(%peer, %reason, "a peer is kept out");
+                }
+                self.sessions
+                    .tell_of(&peer, || SessionEvent::Misbehaved { peer, reason });
+            }
         }
     }
 
@@ -207,6 +336,8 @@ impl Task {
                 if num_established == 0 {
                     self.peers.remove(&peer_id);
                     self.dialling.disconnected(Instant::now(), &peer_id);
+                    self.sessions
+                        .tell_of(&peer_id, || SessionEvent::Disconnected(peer_id));
                 } else if let Some(peer) = self.peers.get_mut(&peer_id) {
                     peer.connections.remove(&connection_id);
                 }
@@ -218,6 +349,13 @@ impl Task {
             } => tracing::debug!(address = %send_back_addr, %error, "connection refused"),
             SwarmEvent::OutgoingConnectionError { peer_id, error, .. } => {
                 tracing::debug!(peer = ?peer_id, %error, "not connected");
+                if let Some(peer) = peer_id {
+                    let why = describe(&error);
+                    self.sessions.tell_of(&peer, || SessionEvent::Unreachable {
+                        peer,
+                        why: why.clone(),
+                    });
+                }
             }
             SwarmEvent::ListenerClosed {
                 addresses, reason, ..
@@ -232,6 +370,7 @@ impl Task {
 
     fn on_behaviour(&mut self, event: BehaviourEvent) {
         match event {
+            BehaviourEvent::Exchange(event) => self.on_exchange(event),
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 self.identified(peer_id, info);
             }
@@ -304,6 +443,7 @@ impl Task {
             .iter()
             .filter_map(|(id, peer)| {
                 let first = peer.connections.values().next()?;
+                let counts = self.swarm.behaviour().exchange.counts(id);
                 Some(PeerStatus {
                     peer: id.to_string(),
                     address: first.get_remote_address().to_string(),
@@ -311,6 +451,10 @@ impl Task {
                     connections: peer.connections.len(),
                     agent: peer.agent.clone(),
                     rtt_us: peer.rtt.map(|rtt| rtt.as_micros() as u64),
+                    blocks_sent: counts.sent_blocks,
+                    block_bytes_sent: counts.sent_bytes,
+                    blocks_received: counts.received_blocks,
+                    block_bytes_received: counts.received_bytes,
                 })
             })
             .collect();
@@ -336,4 +480,16 @@ fn with_peer(address: Multiaddr, peer: PeerId) -> Multiaddr {
         Some(Protocol::P2p(last)) if last == peer => address,
         _ => address.with(Protocol::P2p(peer)),
     }
+}
+
+/// An error with its causes, in one line.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use agent::{
     control::Client,
     daemon::Daemon,
-    node::{Dht, Multiaddr, NodeOptions, PeerStatus, Status, SwarmKey},
+    node::{Dht, Listen, Multiaddr, NodeOptions, PeerStatus, Status, SwarmKey},
 };
 use clap::ValueEnum;
 use serde::Serialize;
@@ -107,15 +107,11 @@ impl RunArgs {
     }
 
     fn options(self) -> Result<NodeOptions, CliError> {
-        let private = self.swarm_key.map(|path| {
-            SwarmKey::read(&path).map_err(|cause| {
-                CliError::failed(format!("cannot use the swarm key {}", path.display()))
-                    .cause(&cause)
-                    .hint("name a file as Kubo has it in swarm.key, the same for all nodes")
-            })
-        });
         Ok(NodeOptions {
-            listen: self.listen,
+            listen: match self.listen {
+                addresses if addresses.is_empty() => Listen::Loopback,
+                addresses => Listen::At(addresses),
+            },
             peers: self.peer,
             dht: match self.dht {
                 DhtChoice::Off => Dht::Off,
@@ -124,9 +120,21 @@ impl RunArgs {
             },
             mdns: self.mdns,
             relay: self.relay,
-            private: private.transpose()?,
+            private: swarm_key(self.swarm_key)?,
         })
     }
+}
+
+/// Reads the key of a private network, if there is to be one.
+pub(super) fn swarm_key(path: Option<PathBuf>) -> Result<Option<SwarmKey>, CliError> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    SwarmKey::read(&path).map(Some).map_err(|cause| {
+        CliError::failed(format!("cannot use the swarm key {}", path.display()))
+            .cause(&cause)
+            .hint("name a file as Kubo has it in swarm.key, the same for all nodes")
+    })
 }
 
 impl StatusArgs {
