@@ -18,7 +18,7 @@ use crate::{
     head::Head,
     index::{Blocks, Changes, Index, Location, Page, SCHEMA},
     lock::Lock,
-    pack::{self, failed},
+    pack::{self, Leftovers, failed},
     socket::{Client, ClientError, Server, ask_for_lock},
 };
 
@@ -101,6 +101,7 @@ impl Catalog {
         home: &Path,
         purpose: &str,
         disk: Arc<Disk>,
+        beyond: Leftovers<'_>,
     ) -> Result<(Self, Loaded), StoreError> {
         if !home.is_dir() {
             disk.create_dir(home)
@@ -113,7 +114,7 @@ impl Catalog {
             }
             taken => taken,
         })?;
-        let (owner, loaded) = own(home, lock, &disk, None)?;
+        let (owner, loaded) = own(home, lock, &disk, None, beyond)?;
         Ok((Self::new(home, purpose, disk, Access::Owner(owner)), loaded))
     }
 
@@ -204,7 +205,9 @@ impl Catalog {
                 let reader = Reader {
                     access: Arc::downgrade(&self.access),
                 };
-                Ok(Access::Owner(own(home, lock, disk, Some(reader))?.0))
+                Ok(Access::Owner(
+                    own(home, lock, disk, Some(reader), Leftovers::Stay)?.0,
+                ))
             }
             Err(in_use @ StoreError::InUse { .. }) => {
                 Client::connect(home).map(Access::Remote).ok_or(in_use)
@@ -234,10 +237,11 @@ fn own(
     lock: Lock,
     disk: &Arc<Disk>,
     reader: Option<Reader>,
+    beyond: Leftovers<'_>,
 ) -> Result<(Owner, Loaded), StoreError> {
     // Before the index is opened, which may take long: readers wait rather than give up.
     let socket = Server::bind(home, disk);
-    let (index, head, loaded) = load(home, disk)?;
+    let (index, head, loaded) = load(home, disk, beyond)?;
     let owned = Arc::new(Owned::new(&index_dir(home), disk.clone(), head, index));
     let server = socket.and_then(|socket| Server::start(socket, owned.clone(), reader));
     let server = server
@@ -252,7 +256,11 @@ fn own(
 }
 
 /// Opens the index and recovers the packs.
-fn load(home: &Path, disk: &Disk) -> Result<(Index, Head, Loaded), StoreError> {
+fn load(
+    home: &Path,
+    disk: &Disk,
+    beyond: Leftovers<'_>,
+) -> Result<(Index, Head, Loaded), StoreError> {
     let (packs_dir, index_dir) = (packs_dir(home), index_dir(home));
     for dir in [&packs_dir, &index_dir] {
         if !dir.is_dir() {
@@ -286,7 +294,7 @@ fn load(home: &Path, disk: &Disk) -> Result<(Index, Head, Loaded), StoreError> {
     let head = Head::check(home, index.commits().map_err(read)?, disk)?;
     let packs = index.packs().map_err(read)?;
     let blocks = index.blocks().map_err(read)?;
-    pack::recover(&packs_dir, &packs, disk)?;
+    pack::recover(&packs_dir, &packs, disk, beyond)?;
     Ok((index, head, Loaded { packs, blocks }))
 }
 

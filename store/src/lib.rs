@@ -12,7 +12,7 @@
 //! | pack bytes are synced, then their directory, then the index says so, then `commit` returns | `tests/durability/faults.rs` |
 //! | what `commit` acknowledged is there after any crash, and verifies | `tests/durability/faults.rs`, `tests/durability/kill.rs` |
 //! | what was set together is there together, or not at all | `tests/durability/faults.rs`, `tests/durability/kill.rs` |
-//! | what was not committed is gone after a reopen | `tests/durability/model.rs` |
+//! | what was not committed is gone after a reopen, but for blocks that were asked for | `tests/durability/model.rs`, `tests/durability/processes.rs` |
 //! | a block that is stored is never written again | `tests/durability/model.rs` |
 //! | unknown or damaged state stops, it is never repaired | `tests/durability/damage.rs` |
 //! | an index that forgot commits never lets packs be cut | `tests/durability/damage.rs` |

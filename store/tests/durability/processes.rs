@@ -252,3 +252,82 @@ fn only_the_owner_can_enter_or_read() {
         assert_eq!(mode.mode() & 0o777, expected, "{path}");
     }
 }
+
+#[test]
+fn blocks_that_a_killed_writer_put_are_there_for_who_wants_them() {
+    let home = tempfile::tempdir().unwrap();
+    let mut writer = started("processes::writer", home.path());
+    for what in ["commit 1", "put 2", "put 3"] {
+        writer.tell(what);
+        assert_eq!(writer.hear().unwrap(), "done");
+    }
+    writer.kill();
+    let pack = home.path().join("packs/00000000.car");
+    // A frame that was cut off comes last.
+    let mut bytes = std::fs::read(&pack).unwrap();
+    let whole = bytes.len();
+    bytes.extend_from_within(18..2_000);
+    std::fs::write(&pack, &bytes).unwrap();
+
+    // Who only reads neither sees nor removes them.
+    let reader = Store::open_read(home.path(), "test").unwrap();
+    assert_eq!(reader.blocks().unwrap().count, 1);
+    assert_eq!(read(&reader, &block(2, 5_000)), None);
+    let (store, found) = Store::open_salvaging(home.path(), "test").unwrap();
+    assert_eq!(found, 2);
+    assert_eq!(std::fs::metadata(&pack).unwrap().len(), whole as u64);
+    for number in [1, 2, 3] {
+        assert!(read(&store, &block(number, 5_000)).is_some());
+        assert!(!store.put(block(number, 5_000)).unwrap());
+    }
+    assert_eq!(read(&reader, &block(2, 5_000)), None);
+    assert_eq!(values(&store).len(), 1, "values without a commit are gone");
+    assert!(store.put(block(4, 5_000)).unwrap());
+    store.commit().unwrap();
+    drop(store);
+    assert_eq!(reader.blocks().unwrap().count, 4);
+    for number in 1..=4 {
+        assert!(read(&reader, &block(number, 5_000)).is_some());
+    }
+    drop(reader);
+
+    let mut writer = started("processes::writer", home.path());
+    writer.tell("put 5");
+    writer.hear().unwrap();
+    writer.kill();
+    let store = Store::open(home.path(), "test").unwrap();
+    assert_eq!(read(&store, &block(5, 5_000)), None);
+    assert_eq!(store.blocks().unwrap().count, 4);
+}
+
+#[test]
+fn packs_that_no_commit_knows_are_salvaged_up_to_the_first_gap() {
+    let home = tempfile::tempdir().unwrap();
+    drop(Store::open(home.path(), "test").unwrap());
+    let other = tempfile::tempdir().unwrap();
+    for number in [0_u32, 1, 3] {
+        let store = Store::open(other.path(), "test").unwrap();
+        store.put(block(number, 5_000)).unwrap();
+        store.commit().unwrap();
+        drop(store);
+        std::fs::rename(
+            other.path().join("packs/00000000.car"),
+            home.path().join(format!("packs/{number:08}.car")),
+        )
+        .unwrap();
+        for dir in ["packs", "index"] {
+            std::fs::remove_dir_all(other.path().join(dir)).unwrap();
+        }
+        std::fs::remove_file(other.path().join("head")).unwrap();
+    }
+    let (store, found) = Store::open_salvaging(home.path(), "test").unwrap();
+    assert_eq!(found, 2);
+    store.put(block(7, 5_000)).unwrap();
+    store.commit().unwrap();
+    drop(store);
+    let store = Store::open(home.path(), "test").unwrap();
+    for (number, there) in [(0, true), (1, true), (3, false), (7, true)] {
+        assert_eq!(read(&store, &block(number, 5_000)).is_some(), there);
+    }
+    assert!(!home.path().join("packs/00000003.car").exists());
+}
