@@ -189,7 +189,8 @@ pub fn pull_alone(
 ) -> Result<PullReport, PullAloneError> {
     let _lock = lock(home.path())?;
     let peers = options.peers_at(&wanted.peers).map_err(DaemonError::Node)?;
-    let store = Arc::new(Store::open(home.path(), "pull").map_err(DaemonError::Store)?);
+    let (store, _) = Store::open_salvaging(home.path(), "pull").map_err(DaemonError::Store)?;
+    let store = Arc::new(store);
     let shelf = Arc::new(Shelf::new(store.clone()));
     let runtime = threads()?;
     let (node, _, task) = runtime

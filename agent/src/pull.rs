@@ -1,7 +1,7 @@
 //! Pull: a snapshot from peers into the store, checked as it comes, durable as it comes.
 //!
 //! The directories say which blocks there are. What is in the store is not asked for again, so that
-//! a pull that was killed goes on where its last commit was. The snapshot is listed when it is whole.
+//! a pull that was killed goes on where it was. The snapshot is listed when it is whole.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -202,7 +202,7 @@ fn blocking_pull(
     created: &str,
     progress: &Progress,
 ) -> Result<PullReport, PullError> {
-    let store = Store::open(home, "pull")?;
+    let (store, _) = Store::open_salvaging(home, "pull")?;
     pull::from_peers(&store, node, root, peers, created, progress)
 }
 

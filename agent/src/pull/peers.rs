@@ -46,6 +46,8 @@ enum State {
     Connected,
     /// With the reason.
     Gone(String),
+    /// It is kept out, for a reason.
+    KeptOut(String),
 }
 
 impl Peers {
@@ -101,7 +103,7 @@ impl Peers {
                 }
             }
             SessionEvent::Misbehaved { peer, reason } => {
-                self.set(&peer, State::Gone(reason.to_string()));
+                self.set(&peer, State::KeptOut(reason.to_string()));
             }
             SessionEvent::Missing(cids) => {
                 if let (None, Some(cid)) = (self.missing, cids.first()) {
@@ -113,13 +115,18 @@ impl Peers {
     }
 
     fn set(&mut self, peer: &PeerId, state: State) {
-        if let Some(peer) = self.peers.get_mut(peer) {
+        if let Some(peer) = self.peers.get_mut(peer)
+            && !matches!(peer.state, State::KeptOut(_))
+        {
             peer.state = state;
         }
     }
 
     /// Whether there is hope that anything comes.
     pub(super) fn check(&self, now: Instant) -> Result<(), PullError> {
+        if self.count(|state| matches!(state, State::KeptOut(_))) == self.peers.len() {
+            return Err(PullError::Unreachable { why: self.why() });
+        }
         let quiet = now.saturating_duration_since(self.moved);
         let connected = self.count(|state| matches!(state, State::Connected));
         let unknown = self.count(|state| matches!(state, State::Unknown));
@@ -160,7 +167,7 @@ impl Peers {
         self.peers
             .iter()
             .map(|(id, peer)| match &peer.state {
-                State::Gone(why) => format!("{id}: {why}"),
+                State::Gone(why) | State::KeptOut(why) => format!("{id}: {why}"),
                 State::Unknown | State::Connected => format!("{id}: no answer"),
             })
             .collect()
@@ -170,6 +177,7 @@ impl Peers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bitswap::Misbehaviour;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -201,6 +209,19 @@ mod tests {
         peers.on_event(start, SessionEvent::Disconnected(one));
         assert!(peers.check(start + 29 * SECOND).is_ok(), "it may come back");
         assert!(peers.check(start + 31 * SECOND).is_err());
+    }
+
+    #[test]
+    fn gives_up_at_once_when_all_are_kept_out() {
+        let (mut peers, one, other, start) = two();
+        for peer in [one, other] {
+            assert!(peers.check(start).is_ok());
+            let reason = Misbehaviour::WrongBlock;
+            peers.on_event(start, SessionEvent::Misbehaved { peer, reason });
+            peers.on_event(start, SessionEvent::Disconnected(peer));
+        }
+        let error = peers.check(start).expect_err("no hope");
+        assert!(error.to_string().contains("none of those"), "{error}");
     }
 
     #[test]
