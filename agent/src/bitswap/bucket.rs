@@ -41,7 +41,7 @@ impl Bucket {
             0 => RATE_CHECK,
             _ => nanoseconds((-self.level - 1) / rate + 1).min(RATE_CHECK),
         };
-        Err(now.elapsed + wait)
+        Err(now.elapsed.saturating_add(wait))
     }
 
     /// Draws bytes, whether they are there or not.
@@ -62,4 +62,70 @@ impl Bucket {
 
 fn nanoseconds(number: i128) -> Duration {
     Duration::from_nanos(u64::try_from(number).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(milliseconds: u64) -> Now {
+        Now {
+            elapsed: Duration::from_millis(milliseconds),
+            minute_of_day: 0,
+        }
+    }
+
+    #[test]
+    fn draws_keep_to_the_rate_whatever_their_size() {
+        for size in [100, 5_000, 100_000] {
+            let schedule = Schedule::constant(10_000);
+            let mut bucket = Bucket::default();
+            let (mut now, mut drawn) = (at(0), 0_u64);
+            while now.elapsed < Duration::from_secs(100) {
+                match bucket.opens(&schedule, now) {
+                    Ok(()) => {
+                        bucket.draw(size);
+                        drawn += size;
+                    }
+                    Err(later) => {
+                        assert!(later > now.elapsed);
+                        now.elapsed = later;
+                    }
+                }
+            }
+            assert!(
+                (1_000_000..1_000_000 + 3 * size + 2_500).contains(&drawn),
+                "{drawn}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_closed_bucket_is_looked_at_again_and_an_unlimited_one_forgets_its_debt() {
+        let mut bucket = Bucket::default();
+        let closed = Schedule::constant(0);
+        assert_eq!(
+            bucket.opens(&closed, at(5)),
+            Err(at(5).elapsed + RATE_CHECK)
+        );
+        let slow = Schedule::constant(1);
+        assert!(bucket.opens(&slow, at(1000)).is_ok());
+        bucket.draw(1 << 40);
+        assert_eq!(
+            bucket.opens(&slow, at(1000)),
+            Err(at(1000).elapsed + RATE_CHECK)
+        );
+        assert!(bucket.debt(1) > RATE_CHECK);
+        assert!(bucket.opens(&Schedule::default(), at(1001)).is_ok());
+        assert!(bucket.opens(&slow, at(1002)).is_ok());
+        // A clock that stands still, or far ahead, overflows nothing.
+        bucket.draw(u64::MAX);
+        let _ = bucket.opens(
+            &Schedule::constant(u64::MAX),
+            Now {
+                elapsed: Duration::MAX,
+                minute_of_day: 0,
+            },
+        );
+    }
 }

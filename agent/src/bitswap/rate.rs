@@ -133,3 +133,62 @@ impl Window {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(from_minute: u16, to_minute: u16, bytes_per_second: Option<u64>) -> Window {
+        Window {
+            from_minute,
+            to_minute,
+            bytes_per_second,
+        }
+    }
+
+    #[test]
+    fn the_first_window_that_fits_holds_also_past_midnight() {
+        let windows = vec![
+            window(600, 720, Some(1)),
+            window(480, 1080, Some(2)),
+            window(1320, 360, None),
+        ];
+        let schedule = Schedule::new(Some(3), windows).expect("of a day");
+        let cases = [
+            (599, Some(2)),
+            (600, Some(1)),
+            (719, Some(1)),
+            (720, Some(2)),
+            (1080, Some(3)),
+            (1319, Some(3)),
+            (1320, None),
+            (0, None),
+            (359, None),
+            (360, Some(3)),
+        ];
+        for (minute, rate) in cases {
+            assert_eq!(schedule.at(minute), rate, "{minute}");
+        }
+        let whole_day = Schedule::new(None, vec![window(0, 1440, Some(5))]).expect("of a day");
+        assert_eq!((whole_day.at(0), whole_day.at(1439)), (Some(5), Some(5)));
+    }
+
+    #[test]
+    fn rejects_what_is_no_day() {
+        assert_eq!(
+            Schedule::new(None, vec![window(1440, 0, None)]),
+            Err(ScheduleError::NoSuchMinute { minute: 1440 })
+        );
+        assert_eq!(
+            Schedule::new(None, vec![window(0, 1441, None)]),
+            Err(ScheduleError::NoSuchMinute { minute: 1441 })
+        );
+        let windows = vec![window(0, 1, None); SCHEDULE_WINDOWS_MAX + 1];
+        assert_eq!(
+            Schedule::new(None, windows),
+            Err(ScheduleError::TooManyWindows {
+                windows: SCHEDULE_WINDOWS_MAX + 1
+            })
+        );
+    }
+}

@@ -2,6 +2,7 @@
 //! that misbehave. Every run has a seed, which is printed when it fails.
 
 mod hostile;
+mod pipe;
 mod serving;
 mod swarm;
 mod transfer;

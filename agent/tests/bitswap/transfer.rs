@@ -6,7 +6,10 @@ use bytes::Bytes;
 use cid::Cid;
 use souverain_agent::bitswap::{Rates, Schedule};
 
-use crate::world::{Link, MIB, Seed, World, block, ms};
+use crate::{
+    pipe,
+    world::{Link, MIB, Seed, World, block, ms},
+};
 
 fn large_blocks(count: u64) -> Vec<(Cid, Bytes)> {
     (0..count).map(|i| block(i, MIB)).collect()
@@ -144,19 +147,22 @@ fn duplicate_bytes(world: &World, node: usize) -> u64 {
     counts.map(|counts| counts.duplicate_bytes).sum()
 }
 
-/// Everything but hashing and sockets, by the clock; run with `--release -- --ignored --nocapture`.
+/// One block after the other through two engines and the wire, without sockets: processor time by
+/// what it is for. Run with `--release -- --ignored --nocapture`.
 #[test]
-#[ignore = "measures, and asserts nothing on a busy machine"]
+#[ignore = "measures, and asserts nothing"]
 #[expect(clippy::print_stderr, reason = "it measures")]
 fn engine_throughput() {
-    let start = std::time::Instant::now();
-    let blocks = large_blocks(1024);
-    let made = start.elapsed();
-    let start = std::time::Instant::now();
-    let (_, _, virtual_time) = fetch(&blocks, &[Link::default()], Rates::default());
-    let took = start.elapsed();
-    let rate = 1024.0 * MIB as f64 / took.as_secs_f64() / 1e6;
-    eprintln!(
-        "{rate:.0} MB/s with two hashes and a copy ({took:?}, {virtual_time:?} simulated, made in {made:?})"
-    );
+    for size in [MIB, 256 << 10, 16 << 10] {
+        let count = (1 << 30) / size / 4;
+        let blocks: Vec<_> = (0..count as u64).map(|i| block(i, size)).collect();
+        let [engine, wire, hash] = pipe::run(&blocks);
+        let rate = |time: Duration| (count * size) as f64 / 1e6 / time.as_secs_f64();
+        eprintln!(
+            "blocks of {size}: engines {:.0} MB/s, with wire {:.0} MB/s, with hash {:.0} MB/s",
+            rate(engine),
+            rate(engine + wire),
+            rate(engine + wire + hash)
+        );
+    }
 }

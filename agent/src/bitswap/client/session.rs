@@ -1,5 +1,8 @@
 //! One session: what it wants, and which of its peers is asked for what.
 
+mod queue;
+mod trust;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use cid::Cid;
@@ -8,19 +11,11 @@ use libp2p_identity::PeerId;
 use crate::bitswap::{
     engine::Key,
     events::{RefusedBecause, Wanted},
-    limits::{PEERS_PER_SESSION_MAX, SCAN_MAX, WANTS_PER_SESSION_MAX},
+    limits::{PEERS_PER_SESSION_MAX, WANTS_PER_SESSION_MAX},
 };
 
 /// What a block is taken to have when nothing is known: what Souverain's own have at most.
 const SIZE_EXPECTED: u64 = 1 << 20;
-/// A score at which a peer is asked for blocks that it has not said to have; of [`SCORE_FULL`].
-const SCORE_TRUSTED: u32 = 500;
-const SCORE_FULL: u32 = 1000;
-/// The score of a peer that has answered nothing: a few DONT_HAVE do not make it doubtful.
-const SCORE_INITIAL: u32 = 750;
-/// Blocks that a peer is asked for before its first answer.
-const OPTIMISTIC_ASKS: usize = 8;
-
 #[derive(Debug, Default)]
 pub(super) struct Session {
     wants: Vec<Option<Want>>,
@@ -228,68 +223,6 @@ impl Session {
         self.changes += 1;
     }
 
-    /// The want that a member is to be asked for next, which owes so many blocks.
-    pub(super) fn next_for(&mut self, slot: usize, owed: usize) -> Option<&mut Want> {
-        if !self.may_ask(slot, owed) || self.members[slot].idle_at == Some(self.changes) {
-            return None;
-        }
-        let presumed = self.presumes(slot);
-        let bit = 1 << slot;
-        let mut skipped = Vec::new();
-        let mut found = None;
-        while skipped.len() < SCAN_MAX {
-            let Some(index) = self.pending.pop_front() else {
-                break;
-            };
-            let Some(want) = self.wants[index as usize].as_ref() else {
-                continue;
-            };
-            if want.state != State::Pending {
-                continue;
-            }
-            if want.dont & bit == 0 && (presumed || want.have & bit != 0) {
-                found = Some(index);
-                break;
-            }
-            skipped.push(index);
-        }
-        for index in skipped.into_iter().rev() {
-            self.pending.push_front(index);
-        }
-        let Some(index) = found else {
-            self.members[slot].idle_at = Some(self.changes);
-            return None;
-        };
-        let want = self.wants[index as usize].as_mut()?;
-        want.state = State::Asked { slot };
-        want.told |= bit;
-        Some(want)
-    }
-
-    /// Wants that a member is to be asked about, because it is not known to have most of them.
-    pub(super) fn probes_for(&mut self, slot: usize, count_max: usize) -> Vec<(Key, Cid, i32)> {
-        let member = &self.members[slot];
-        if member.probed_at == Some(self.changes) || self.sole(slot) || !self.doubts(slot) {
-            return Vec::new();
-        }
-        let bit = 1 << slot;
-        let mut probes = Vec::new();
-        for index in self.pending.iter().take(SCAN_MAX) {
-            if probes.len() == count_max {
-                break;
-            }
-            if let Some(want) = self.wants[*index as usize].as_mut()
-                && want.state == State::Pending
-                && (want.have | want.dont | want.told) & bit == 0
-            {
-                want.told |= bit;
-                probes.push((want.key, want.cid, want.priority));
-            }
-        }
-        self.members[slot].probed_at = Some(self.changes);
-        probes
-    }
-
     /// Notes that a member has a block.
     pub(super) fn has(&mut self, key: &Key, slot: usize) {
         let Some(&index) = self.by_key.get(key) else {
@@ -338,46 +271,6 @@ impl Session {
         }
     }
 
-    /// Wants that one member was asked for and others may be as well, because nothing is left to
-    /// be asked of them.
-    pub(super) fn last_wants(&self) -> Vec<(Key, usize)> {
-        let still_pending = |index: &u32| {
-            let want = self.wants[*index as usize].as_ref();
-            want.is_some_and(|want| want.state == State::Pending)
-        };
-        if self.pending.iter().any(still_pending) {
-            return Vec::new();
-        }
-        let wants = self.wants.iter().flatten();
-        let asked = wants.filter_map(|want| match want.state {
-            State::Asked { slot } if !want.doubled => Some((want.key, slot)),
-            _ => None,
-        });
-        asked.collect()
-    }
-
-    /// Whether a member is trusted to have a block that it has not said to lack.
-    pub(super) fn may_have(&self, key: &Key, slot: usize) -> bool {
-        let want = self.by_key.get(key).copied();
-        let want = want.and_then(|index| self.wants[index as usize].as_ref());
-        let member = &self.members[slot];
-        want.is_some_and(|want| {
-            member.usable
-                && want.dont & (1 << slot) == 0
-                && (want.have & (1 << slot) != 0 || !self.doubts(slot))
-        })
-    }
-
-    /// Notes that a want is asked of a second member; what it is, for the message.
-    pub(super) fn double(&mut self, key: &Key, slot: usize) -> Option<&Want> {
-        let index = *self.by_key.get(key)?;
-        let want = self.wants[index as usize].as_mut()?;
-        want.state = State::Asked { slot };
-        want.told |= 1 << slot;
-        want.doubled = true;
-        Some(want)
-    }
-
     /// Whether this member was asked for the block.
     pub(super) fn asked_of(&self, key: &Key, slot: usize) -> bool {
         self.by_key
@@ -395,88 +288,9 @@ impl Session {
         want.is_some_and(|want| self.usable() & !want.dont & !(1 << slot) != 0)
     }
 
-    fn make_pending(&mut self, index: u32) {
-        let usable = self.usable();
-        let Some(want) = self.wants[index as usize].as_mut() else {
-            return;
-        };
-        self.changes += 1;
-        if usable != 0 && usable & !want.dont == 0 {
-            want.state = State::Missing;
-            self.missing.push(index);
-            if !want.reported {
-                want.reported = true;
-                self.unreported.push(want.cid);
-            }
-        } else if want.state != State::Pending {
-            want.state = State::Pending;
-            self.pending.push_front(index);
-        }
-        self.compact();
-    }
-
-    fn usable(&self) -> u64 {
-        let members = self.members.iter().enumerate();
-        members.fold(0, |mask, (slot, member)| {
-            mask | (u64::from(member.usable) << slot)
-        })
-    }
-
-    /// Whether a member is the only one that can be asked.
-    fn sole(&self, slot: usize) -> bool {
-        self.usable() == 1 << slot
-    }
-
-    /// Whether a member is taken to have what it has not said to lack.
-    fn presumes(&self, slot: usize) -> bool {
-        self.sole(slot)
-            || self.members[slot]
-                .score
-                .is_none_or(|score| score >= SCORE_TRUSTED)
-    }
-
-    fn doubts(&self, slot: usize) -> bool {
-        self.members[slot]
-            .score
-            .is_none_or(|score| score < SCORE_TRUSTED)
-    }
-
-    fn may_ask(&self, slot: usize, owed: usize) -> bool {
-        let member = &self.members[slot];
-        member.usable && (member.score.is_some() || self.sole(slot) || owed < OPTIMISTIC_ASKS)
-    }
-
-    fn score(&mut self, slot: usize, hit: bool) {
-        let hit = if hit { SCORE_FULL } else { 0 };
-        let member = &mut self.members[slot];
-        member.score = Some((member.score.unwrap_or(SCORE_INITIAL) * 15 + hit) / 16);
-        member.idle_at = None;
-    }
-
     fn priority(&self, index: u32) -> i32 {
         self.wants[index as usize]
             .as_ref()
             .map_or(0, |want| want.priority)
-    }
-
-    /// Drops what is pending no more, so that the queue is bounded by the wants.
-    fn compact(&mut self) {
-        let limit = 2 * self.by_key.len() + 64;
-        let wants = &self.wants;
-        let is = |index: &u32, state| {
-            wants[*index as usize]
-                .as_ref()
-                .is_some_and(|want| want.state == state)
-        };
-        if self.pending.len() > limit {
-            let mut seen = std::collections::BTreeSet::new();
-            self.pending
-                .retain(|index| is(index, State::Pending) && seen.insert(*index));
-        }
-        if self.missing.len() > limit {
-            let mut seen = std::collections::BTreeSet::new();
-            self.missing
-                .retain(|index| is(index, State::Missing) && seen.insert(*index));
-        }
     }
 }

@@ -2,12 +2,19 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use cid::Cid;
+
 use super::{
-    Answer, Cid, Entry, HAVE_REPLACED_SIZE_MAX, Key, MessageId, PeerCounts, Presence, Protocol,
-    Request, fits,
+    fits,
     wants::{Want, Wants},
 };
-use crate::bitswap::{bucket::Bucket, engine::key_of, limits::UNTAKEN_MESSAGES_PER_PEER_MAX};
+use crate::bitswap::{
+    bucket::Bucket,
+    engine::{Key, key_of},
+    events::{Answer, MessageId, PeerCounts, Protocol},
+    limits::{HAVE_REPLACED_SIZE_MAX, UNTAKEN_MESSAGES_PER_PEER_MAX},
+    message::{Entry, Presence, Request},
+};
 
 #[derive(Debug)]
 pub(super) struct Served {
