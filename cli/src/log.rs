@@ -6,6 +6,9 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::{error::CliError, ui::Ui};
 
+/// Warnings; but not those of the DHT, to which a node without peers is one.
+const WARNINGS: &str = "warn,libp2p_kad=error";
+
 /// Sends events of at least the asked level to standard error.
 pub(crate) fn install(ui: &Ui, verbose: u8) -> Result<(), CliError> {
     let filter = match (std::env::var("SOUVERAIN_LOG"), verbose) {
@@ -14,8 +17,10 @@ pub(crate) fn install(ui: &Ui, verbose: u8) -> Result<(), CliError> {
                 .cause(&cause)
                 .hint("try `SOUVERAIN_LOG=info` or `SOUVERAIN_LOG=souverain_agent=debug`")
         })?,
-        (_, 0) => EnvFilter::new("warn"),
-        (_, 1) => EnvFilter::new("warn,souverain=info,souverain_agent=info,souverain_store=info"),
+        (_, 0) => EnvFilter::new(WARNINGS),
+        (_, 1) => EnvFilter::new(format!(
+            "{WARNINGS},souverain=info,souverain_agent=info,souverain_store=info"
+        )),
         (_, 2) => {
             EnvFilter::new("info,souverain=debug,souverain_agent=debug,souverain_store=debug")
         }

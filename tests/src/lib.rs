@@ -2,6 +2,7 @@
 
 pub mod disk;
 pub mod forge;
+pub mod kubo;
 pub mod node;
 pub mod packs;
 pub mod peer;
