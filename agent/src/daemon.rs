@@ -148,7 +148,7 @@ impl Daemon {
         let ended = runtime.block_on(async {
             let stop = watch(stop)?;
             tokio::select! {
-                () = socket.serve(service) => Ok(true),
+                () = socket.serve(service.clone()) => Ok(true),
                 _ = &mut node => Ok(true),
                 readable = stop.readable() => readable.map(|()| false),
             }
@@ -159,8 +159,9 @@ impl Daemon {
             Ok(false) => {}
             Err(cause) => return Err(DaemonError::Threads(cause)),
         }
-        // The last handle went with the service: the node says goodbye and ends.
+        // A pull that is under way ends too: what came is committed.
         runtime.block_on(async {
+            service.node.stop().await;
             if let Err(error) = node.await {
                 tracing::warn!(%error, "the node did not stop cleanly");
             }

@@ -5,7 +5,7 @@ use std::{error::Error, io};
 use agent::{
     blocks::BlocksError,
     catalog::CatalogError,
-    control::ControlError,
+    control::{ControlError, FailureKind},
     daemon::{DaemonError, PullAloneError},
     export::ExportError,
     handover::HandoverError,
@@ -43,6 +43,9 @@ const SKIP_DAMAGED: &str =
     "`--skip-damaged` restores all that is undamaged; nothing was restored now";
 const NOT_SHARED: &str = "where the snapshot is, `souverain share CID --with PEER` lets this node \
      have it; `souverain agent status` here prints the PEER";
+const NOT_THERE: &str =
+    "see that the other node runs and listens where you say: `souverain agent status` there";
+const OTHER_CID: &str = "take the CID from whoever made the snapshot: `souverain list` there";
 const MAKE_ROOM: &str = "make room and run the same command again; what was durable is kept";
 
 /// Looks through an error and its causes for one that something is known about.
@@ -300,24 +303,22 @@ fn about_daemon(error: &DaemonError) -> Option<Advice> {
 
 fn about_pull(error: &PullError) -> Option<Advice> {
     Some(match error {
-        PullError::Unreachable { .. } => failed(
-            "see that the other node runs and listens where you say: `souverain agent status` there",
-        ),
+        PullError::Unreachable { .. } => failed(NOT_THERE),
         PullError::Missing { .. } => failed(NOT_SHARED),
         PullError::Stalled { .. } => failed("run the same command again; what was durable is kept"),
-        PullError::NotSnapshot { .. } | PullError::Node { .. } => {
-            unverified("take the CID from whoever made the snapshot: `souverain list` there")
-        }
+        PullError::NotSnapshot { .. } | PullError::Node { .. } => unverified(OTHER_CID),
         _ => return None,
     })
 }
 
 fn about_control(error: &ControlError) -> Option<Advice> {
     Some(match error {
-        ControlError::Failed {
-            unverified: true, ..
-        } => unverified("take the CID from whoever made the snapshot: `souverain list` there"),
-        ControlError::Failed { .. } => failed(NOT_SHARED),
+        ControlError::Failed { kind, .. } => match kind {
+            FailureKind::Unreachable => failed(NOT_THERE),
+            FailureKind::Missing => failed(NOT_SHARED),
+            FailureKind::Unverified => unverified(OTHER_CID),
+            FailureKind::Other => return None,
+        },
         ControlError::Io(_) | ControlError::Unexpected => {
             failed("`souverain agent status` says how the agent is; start it anew if it hangs")
         }

@@ -248,6 +248,41 @@ fn several_providers_serve_and_one_may_vanish() {
 }
 
 #[test]
+fn an_agent_that_is_stopped_ends_the_pull_and_keeps_what_came() {
+    let source = Source::large(192);
+    source.share("public");
+    let server = Running::start(&source.home, &[]);
+    let home = initialised();
+    let agent = Running::start(&home, &[]);
+    let verb = home
+        .command(&["pull", &source.root, "--peer", server.tcp()])
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let pack = home.home().join("packs/00000000.car");
+    let began = std::time::Instant::now();
+    while std::fs::metadata(&pack).map_or(0, |metadata| metadata.len()) < 8 << 20 {
+        assert!(began.elapsed() < Duration::from_secs(60));
+        std::thread::yield_now();
+    }
+    agent.stop();
+    let output = verb.wait_with_output().expect("ends");
+    assert!(
+        began.elapsed() < Duration::from_secs(60),
+        "it took too long"
+    );
+    if output.status.success() {
+        // It was faster than the signal.
+        return;
+    }
+    let whole = whole_blocks(&home);
+    let report = pulled(&home, &source.root, &[server.tcp()]);
+    assert_eq!(report["blocks_kept"], whole, "{report}");
+    server.stop();
+}
+
+#[test]
 fn a_peer_that_is_not_there_is_named() {
     let home = initialised();
     let source = Source::new();

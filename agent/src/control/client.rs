@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Address, LINE_WAIT, PullRequest, REPLY_SIZE_MAX, Reply, Request, is_trusted};
+use super::{
+    Address, FailureKind, LINE_WAIT, PullRequest, REPLY_SIZE_MAX, Reply, Request, is_trusted,
+};
 use crate::{node::Status, progress::Progress, pull::PullReport};
 
 /// How long the agent may take to walk what is shared.
@@ -36,8 +38,8 @@ pub enum ControlError {
         error: String,
         /// Its causes.
         causes: Vec<String>,
-        /// Whether something is not what it should be.
-        unverified: bool,
+        /// Of what kind the failure is.
+        kind: FailureKind,
     },
     /// The user stopped it.
     #[error("interrupted")]
@@ -137,11 +139,11 @@ fn unexpected(reply: Reply) -> ControlError {
         Reply::Failed {
             error,
             causes,
-            unverified,
+            kind,
         } => ControlError::Failed {
             error,
             causes,
-            unverified,
+            kind,
         },
         _ => ControlError::Unexpected,
     }

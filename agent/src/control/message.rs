@@ -59,19 +59,33 @@ pub(crate) enum Reply {
         error: String,
         /// Its causes.
         causes: Vec<String>,
-        /// Whether something is not what it should be.
-        unverified: bool,
+        /// Of what kind the failure is.
+        kind: FailureKind,
     },
+}
+
+/// What a verb says of a failure depends on this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    /// Nobody has something, or gives it.
+    Missing,
+    /// Nobody can be reached.
+    Unreachable,
+    /// Something is not what it should be.
+    Unverified,
+    /// Any other.
+    Other,
 }
 
 impl Reply {
     /// Says why something was not done.
-    pub(crate) fn failed(error: &dyn std::error::Error, unverified: bool) -> Self {
+    pub(crate) fn failed(error: &dyn std::error::Error, kind: FailureKind) -> Self {
         let causes = std::iter::successors(error.source(), |error| error.source());
         Self::Failed {
             error: error.to_string(),
             causes: causes.take(CAUSES_MAX).map(ToString::to_string).collect(),
-            unverified,
+            kind,
         }
     }
 }
@@ -91,6 +105,14 @@ mod tests {
             serde_json::from_str::<Request>(&text).expect("a request"),
             Request::Status
         );
+        let pull = Request::Pull {
+            root: "bafy".to_owned(),
+            peers: vec!["/ip4/127.0.0.1/tcp/1".parse().expect("an address")],
+            created: "2026-01-02T03:04:05Z".to_owned(),
+        };
+        let text = serde_json::to_string(&pull).expect("it serializes");
+        let back: Request = serde_json::from_str(&text).expect("a request");
+        assert_eq!(back, pull);
         for bad in [r#"{"ask":"explode"}"#, r#"{"ask":"pull","x":1}"#, "[]", ""] {
             assert!(serde_json::from_str::<Request>(bad).is_err(), "{bad}");
         }

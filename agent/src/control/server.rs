@@ -25,8 +25,8 @@ use tokio::{
 };
 
 use super::{
-    Address, CONNECTIONS_MAX, LINE_WAIT, PROGRESS_EVERY, REQUEST_SIZE_MAX, Reply, Request,
-    is_trusted,
+    Address, CONNECTIONS_MAX, FailureKind, LINE_WAIT, PROGRESS_EVERY, REQUEST_SIZE_MAX, Reply,
+    Request, is_trusted,
 };
 use crate::{
     node::{self, Handle, Multiaddr, PeerId},
@@ -118,7 +118,7 @@ async fn answer(stream: UnixStream, service: &Service) -> io::Result<()> {
                 .pull(&root, peers, created, &mut read, &mut write)
                 .await?
         }
-        Err(error) => Reply::failed(&error, false),
+        Err(error) => Reply::failed(&error, FailureKind::Other),
     };
     say(&mut write, &reply).await
 }
@@ -133,7 +133,7 @@ impl Service {
     async fn status(&self) -> Reply {
         match self.node.status().await {
             Ok(status) => Reply::Status(Box::new(status)),
-            Err(stopped) => Reply::failed(&stopped, false),
+            Err(stopped) => Reply::failed(&stopped, FailureKind::Other),
         }
     }
 
@@ -141,8 +141,8 @@ impl Service {
         let shelf = self.shelf.clone();
         match spawn_blocking(move || shelf.refresh()).await {
             Ok(Ok(())) => Reply::Done,
-            Ok(Err(error)) => Reply::failed(&error, false),
-            Err(error) => Reply::failed(&error, false),
+            Ok(Err(error)) => Reply::failed(&error, FailureKind::Other),
+            Err(error) => Reply::failed(&error, FailureKind::Other),
         }
     }
 
@@ -157,13 +157,13 @@ impl Service {
     ) -> io::Result<Reply> {
         let root: Cid = match root.parse() {
             Ok(root) => root,
-            Err(error) => return Ok(Reply::failed(&error, false)),
+            Err(error) => return Ok(Reply::failed(&error, FailureKind::Other)),
         };
         let mut named = Vec::new();
         for address in peers {
             match node::peer_of(&address) {
                 Ok(peer) => named.push((peer, address)),
-                Err(error) => return Ok(Reply::failed(&error, false)),
+                Err(error) => return Ok(Reply::failed(&error, FailureKind::Other)),
             }
         }
         let progress = Progress::default();
@@ -176,9 +176,9 @@ impl Service {
                 done = &mut pulling => return Ok(match done {
                     Ok(Ok(report)) => Reply::Pulled(report),
                     Ok(Err(error)) => {
-                        Reply::failed(&error, matches!(error, PullError::NotSnapshot { .. }))
+                        Reply::failed(&error, kind(&error))
                     }
-                    Err(error) => Reply::failed(&error, false),
+                    Err(error) => Reply::failed(&error, FailureKind::Other),
                 }),
                 () = gone(read) => return Err(io::ErrorKind::ConnectionAborted.into()),
                 () = tokio::time::sleep(PROGRESS_EVERY) => {
@@ -190,6 +190,15 @@ impl Service {
                 }
             }
         }
+    }
+}
+
+fn kind(error: &PullError) -> FailureKind {
+    match error {
+        PullError::Missing { .. } => FailureKind::Missing,
+        PullError::Unreachable { .. } => FailureKind::Unreachable,
+        PullError::NotSnapshot { .. } | PullError::Node { .. } => FailureKind::Unverified,
+        _ => FailureKind::Other,
     }
 }
 

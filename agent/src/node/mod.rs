@@ -197,9 +197,11 @@ pub(crate) enum Command {
     GoOn { session: SessionId },
     /// Close a session.
     CloseSession { session: SessionId },
+    /// Say goodbye to all peers, and end.
+    Stop,
 }
 
-/// Speaks to the task that owns the swarm. When all handles are gone, the node stops.
+/// Speaks to the task that owns the swarm. When all handles are gone, the node stops too.
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
     commands: mpsc::Sender<Command>,
@@ -219,6 +221,12 @@ impl Handle {
             .await
             .map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
+    }
+
+    /// Lets the node say goodbye to its peers and end, whoever else has a handle.
+    pub(crate) async fn stop(&self) {
+        // If it has stopped already, there is nothing to do.
+        let _ = self.commands.send(Command::Stop).await;
     }
 }
 

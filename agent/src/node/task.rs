@@ -18,28 +18,26 @@ use libp2p::{
     swarm::{ConnectionId, SwarmEvent, dial_opts::DialOpts},
 };
 use tokio::{
-    sync::{mpsc, oneshot},
-    task::{JoinHandle, spawn_blocking},
+    sync::mpsc,
+    task::JoinHandle,
     time::{Instant, sleep_until, timeout},
 };
+
+mod blocks;
 
 use super::{
     Command, Handle, NodeError, NodeOptions, PeerStatus, Status,
     behaviour::{Behaviour, BehaviourEvent, OWN_DHT, PUBLIC_DHT},
     dialling::Dialling,
-    exchange::{self, Exchange},
     limits::{
         ADDRESSES_PER_PEER_MAX, AGENT_NAME_LEN_MAX, COMMANDS_MAX, EVENTS_PER_CONNECTION, IDLE_WAIT,
         LISTEN_WAIT, STOP_WAIT, STREAMS_NEGOTIATING_MAX,
     },
-    session::{Inbox, SessionEvent, Sessions},
+    session::{SessionEvent, Sessions},
     traffic::Traffic,
     transport,
 };
-use crate::{
-    bitswap::{Input, SessionId},
-    shelf::Shelf,
-};
+use crate::{bitswap::Input, shelf::Shelf};
 
 /// Starts a node, and returns when it listens, with its addresses. Must be called within a runtime.
 ///
@@ -148,15 +146,15 @@ impl Task {
         Ok(())
     }
 
-    /// Runs until all handles are gone.
+    /// Runs until it is told to stop, or all handles are gone.
     async fn run(mut self) {
         loop {
             let redial = self.dialling.next();
             tokio::select! {
                 event = self.swarm.select_next_some() => self.on_event(event),
                 command = self.commands.recv() => match command {
+                    Some(Command::Stop) | None => break,
                     Some(command) => self.on_command(command),
-                    None => break,
                 },
                 Some(done) = self.work.next() => match done {
                     Ok(input) => self.exchange().handle(input),
@@ -175,6 +173,9 @@ impl Task {
 
     /// Says goodbye to all peers.
     async fn close(mut self) {
+        // Who waits for blocks is told first.
+        self.sessions = Sessions::default();
+        self.commands.close();
         let connected: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
         for peer in connected {
             // It is an error only if the peer is gone already.
@@ -212,103 +213,8 @@ impl Task {
                 held: false,
             }),
             Command::CloseSession { session } => self.close_session(session),
-        }
-    }
-
-    fn exchange(&mut self) -> &mut Exchange {
-        &mut self.swarm.behaviour_mut().exchange
-    }
-
-    fn open_session(
-        &mut self,
-        peers: Vec<(PeerId, Multiaddr)>,
-        reply: oneshot::Sender<(SessionId, Arc<Inbox>)>,
-    ) {
-        let mut ids: Vec<PeerId> = peers.iter().map(|(peer, _)| *peer).collect();
-        ids.sort();
-        ids.dedup();
-        let (session, inbox) = self.sessions.open(ids.clone());
-        self.exchange().handle(Input::OpenSession { session });
-        for peer in ids {
-            self.exchange().handle(Input::AddPeer { session, peer });
-            if self.peers.get(&peer).is_some_and(|peer| peer.speaks) {
-                self.sessions.tell(session, SessionEvent::Connected(peer));
-            }
-        }
-        for (peer, address) in peers {
-            let connected = self.peers.contains_key(&peer);
-            self.dialling.want(Instant::now(), peer, address, connected);
-        }
-        if reply.send((session, inbox)).is_err() {
-            self.close_session(session);
-        }
-    }
-
-    fn close_session(&mut self, session: SessionId) {
-        self.exchange().handle(Input::CloseSession { session });
-        for peer in self.sessions.close(session) {
-            if !self.named.contains(&peer) {
-                self.dialling.forget(&peer);
-            }
-        }
-    }
-
-    /// Does what the exchange of blocks asks for.
-    fn on_exchange(&mut self, event: exchange::Event) {
-        use exchange::Event;
-        match event {
-            Event::Lookup { ticket, peer, cids } => {
-                let shelf = self.shelf.clone();
-                self.work.push(spawn_blocking(move || Input::Found {
-                    ticket,
-                    answers: shelf.answers(&peer, &cids),
-                }));
-            }
-            Event::Load { ticket, peer, cids } => {
-                let shelf = self.shelf.clone();
-                self.work.push(spawn_blocking(move || Input::Loaded {
-                    ticket,
-                    blocks: shelf.load(&peer, &cids),
-                }));
-            }
-            Event::Block {
-                session,
-                peer,
-                block,
-            } => {
-                if self
-                    .sessions
-                    .tell(session, SessionEvent::Block { peer, block })
-                {
-                    let held = true;
-                    self.exchange().handle(Input::Hold { session, held });
-                }
-            }
-            Event::Refused {
-                session,
-                cid,
-                because,
-            } => drop(
-                self.sessions
-                    .tell(session, SessionEvent::Refused { cid, because }),
-            ),
-            Event::Speaks { peer } => {
-                if let Some(known) = self.peers.get_mut(&peer) {
-                    known.speaks = true;
-                }
-                self.sessions
-                    .tell_of(&peer, || SessionEvent::Connected(peer));
-            }
-            Event::Missing { session, cids } => {
-                self.sessions.tell(session, SessionEvent::Missing(cids));
-            }
-            Event::Misbehaved { peer, reason } => {
-                if self.swarm.behaviour_mut().admission.ban(peer) {
-                    tracing::warn!(%peer, %reason, "a peer is kept out");
-                }
-                self.sessions
-                    .tell_of(&peer, || SessionEvent::Misbehaved { peer, reason });
-            }
+            // The loop that takes the commands ends with it.
+            Command::Stop => {}
         }
     }
 
