@@ -31,11 +31,12 @@ fn a_snapshot_goes_to_kubo_and_back_over_tcp_and_quic() {
         kubo.ok(&["pin", "add", "--progress=false", &root]);
         let sealed = source.path("sealed");
         let path = format!("{root}/manifest.age");
-        kubo.ok(&["cat", "-o", sealed.to_str().expect("UTF-8"), &path]);
+        kubo.ok(&["get", "-o", sealed.to_str().expect("UTF-8"), &path]);
         assert_eq!(
-            fs::read(sealed).expect("reads"),
+            fs::read(&sealed).expect("reads"),
             fs::read(&manifest).expect("reads")
         );
+        fs::remove_file(&sealed).expect("removes");
 
         // And from there to another node, which then has what the source had.
         let target = Sandbox::new();
