@@ -153,11 +153,7 @@ pub fn set_unit(store: &Store, key: &[u8; 32], kept: &[Kept]) -> Result<(), Stor
 ///
 /// # Errors
 /// The store failed.
-pub fn set_snapshot(
-    store: &Store,
-    root: &Cid,
-    record: &SnapshotRecord,
-) -> Result<(), StoreError> {
+pub fn set_snapshot(store: &Store, root: &Cid, record: &SnapshotRecord) -> Result<(), StoreError> {
     let value = serde_json::to_vec(record).expect("plain structures serialize");
     store.set(Table::Snapshots, &root.to_bytes(), &value)
 }

@@ -49,7 +49,8 @@ fn what_is_asked_wrongly_is_told() {
         (&["verify", UNKNOWN], 1, "is not in this home"),
         (&["car", "export", UNKNOWN, "t"], 1, "is not in this home"),
         (&["get", UNKNOWN, "t"], 1, "is not in this home"),
-        (&["show", "bafybeig"], 1, "begins with"),
+        // A raw block is no snapshot.
+        (&["show", "bafkreig"], 1, "begins with"),
         (
             &["import", "absent.car", "--into", "t"],
             1,

@@ -9,6 +9,7 @@ mod header;
 mod reader;
 mod skipped;
 mod staging;
+mod writeback;
 
 #[cfg(test)]
 mod tests;

@@ -108,12 +108,12 @@ impl Place {
     }
 
     /// Puts the tree in place, and on disk.
-    pub(super) fn commit(self, staging: Staging) -> Result<(), TargetError> {
+    pub(super) fn commit(self, mut staging: Staging) -> Result<(), TargetError> {
         let failed = |cause| TargetError::Io {
             path: self.path.clone(),
             cause,
         };
-        sync(staging.path()).map_err(failed)?;
+        staging.sync().map_err(failed)?;
         let merge = self.found == Found::Full && self.existing == Existing::Merge;
         if merge || staging.path().parent() == Some(&self.path) {
             return self.move_into(staging, merge);

@@ -22,6 +22,7 @@ use tempfile::TempDir;
 use super::{
     reader::{Attributes, Entry, Kind, Reader},
     skipped::Skipped,
+    writeback::WriteBack,
 };
 use crate::{
     archive::{
@@ -43,6 +44,7 @@ const SETID_BITS: u32 = 0o6000;
 #[derive(Debug)]
 pub(super) struct Staging {
     base: Option<TempDir>,
+    write_back: Option<WriteBack>,
     new: OwnedFd,
     directories: HashMap<Vec<u8>, Option<Attributes>>,
     /// In order, so that two imports do the same.
@@ -66,6 +68,7 @@ impl Staging {
                 OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
                 Mode::empty(),
             )?,
+            write_back: Some(WriteBack::on(base.path())?),
             base: Some(base),
             directories: HashMap::from([(Vec::new(), None)]),
             symlinks: BTreeMap::new(),
@@ -89,6 +92,11 @@ impl Staging {
     /// What the tree replaces.
     pub(super) fn old_path(&self) -> PathBuf {
         self.path().join("old")
+    }
+
+    /// Returns when all of it is on disk.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        self.write_back.take().map_or(Ok(()), WriteBack::finish)
     }
 
     /// Leaves all of it where it is.
@@ -250,7 +258,11 @@ impl Staging {
         let file = File::from(file);
         let intact = reader.body(entry, &mut |offset, bytes| {
             file.write_all_at(bytes, offset)
-                .map_err(|cause| self.failed(path, cause))
+                .map_err(|cause| self.failed(path, cause))?;
+            if let Some(write_back) = &self.write_back {
+                write_back.wrote(bytes.len());
+            }
+            Ok(())
         })?;
         if !intact {
             sys::unlinkat(&self.new, path, AtFlags::empty())
