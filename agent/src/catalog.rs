@@ -122,6 +122,23 @@ pub fn put_piece(
     Ok(())
 }
 
+/// Remembers that a block is damaged, so that no export counts on it. [`Store::put_checked`] forgets it.
+///
+/// # Errors
+/// The store failed.
+pub fn set_damaged(store: &Store, cid: &Cid) -> Result<(), StoreError> {
+    store.set(Table::Damaged, &cid.hash().to_bytes(), &[])
+}
+
+/// Whether a block can be counted on: it is stored, and was not found damaged.
+///
+/// # Errors
+/// The store failed.
+pub fn is_sound(store: &Store, cid: &Cid) -> Result<bool, StoreError> {
+    let damaged = store.value(Table::Damaged, &cid.hash().to_bytes())?;
+    Ok(damaged.is_none() && store.contains(cid)?)
+}
+
 /// Most segments of a unit that are remembered; a larger unit is read again each time.
 pub const UNIT_SEGMENTS_MAX: usize = 8192;
 

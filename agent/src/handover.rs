@@ -152,7 +152,8 @@ pub fn car_export(
     Ok(bytes)
 }
 
-/// Reads a CAR into the store, each block checked, and returns its roots. Durable on return.
+/// Reads a CAR into the store, each block checked, and returns its roots. Durable on return. Blocks
+/// whose copy in the store is damaged are replaced.
 ///
 /// # Errors
 /// The CAR is malformed or damaged, or the store failed. Blocks read until then may be kept;
@@ -172,7 +173,7 @@ pub fn car_import(
         let len = block.bytes().len() as u64;
         progress.bytes_read.fetch_add(len, Ordering::Relaxed);
         uncommitted += len + COMMIT_COST;
-        store.put(block)?;
+        store.put_checked(block)?;
         if uncommitted >= COMMIT_EVERY {
             store.commit()?;
             uncommitted = 0;

@@ -56,6 +56,8 @@ pub enum Table {
     Epochs = 4,
     /// Everything else that a node remembers.
     Config = 5,
+    /// Blocks that were found damaged, by multihash, until they are put again.
+    Damaged = 6,
 }
 
 impl Table {
@@ -66,6 +68,7 @@ impl Table {
             Self::Snapshots,
             Self::Epochs,
             Self::Config,
+            Self::Damaged,
         ]
         .into_iter()
         .find(|table| *table as u8 == byte)

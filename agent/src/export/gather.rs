@@ -362,7 +362,8 @@ impl Finish<'_, '_> {
 
 fn put(destination: &mut Destination<'_>, block: Block) -> Result<bool, ExportError> {
     match destination {
-        Destination::Store(store) => Ok(store.put(block)?),
+        // These are few, and of known content: a damaged copy need not stay.
+        Destination::Store(store) => Ok(store.put_checked(block)?),
         Destination::Car(write) => write(&block).map(|()| true).map_err(ExportError::Car),
         Destination::DryRun(_) => Ok(false),
     }

@@ -259,7 +259,7 @@ fn unit_lookup<'a>(
 
 fn is_usable(store: Option<&Store>, keys: &ExportKeys, kept: &Kept) -> bool {
     keys.reusable.iter().any(|epoch| epoch.number == kept.epoch)
-        && store.is_some_and(|s| s.contains(&kept.segment.cid()).unwrap_or(false))
+        && store.is_some_and(|s| catalog::is_sound(s, &kept.segment.cid()).unwrap_or(false))
 }
 
 fn join<T>(handle: thread::ScopedJoinHandle<'_, T>) -> T {

@@ -6,6 +6,7 @@
 
 mod commit;
 mod header;
+mod leftovers;
 mod reader;
 mod skipped;
 mod staging;

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use agent::{
     blocks::Blocks,
+    catalog,
     verify::{self, KeylessReport, OpenedReport, Sample},
 };
 use cid::Cid;
@@ -76,12 +77,23 @@ struct Wrong<'a> {
 
 impl Args {
     pub(crate) fn run(self, context: &Context) -> Result<(), CliError> {
-        context.with_blocks(&self.input, "verify", |blocks, root| {
-            self.verify(context, blocks, root)
-        })
+        let mut damaged = Vec::new();
+        let verified = context.with_blocks(&self.input, "verify", |blocks, root| {
+            self.verify(context, blocks, root, &mut damaged)
+        });
+        if matches!(self.input, Input::Snapshot(_)) && !damaged.is_empty() {
+            remember(context, &damaged)?;
+        }
+        verified
     }
 
-    fn verify(&self, context: &Context, blocks: &Blocks<'_>, root: Cid) -> Result<(), CliError> {
+    fn verify(
+        &self,
+        context: &Context,
+        blocks: &Blocks<'_>,
+        root: Cid,
+        damaged: &mut Vec<Cid>,
+    ) -> Result<(), CliError> {
         let sample = self.sample.map(|share| Sample {
             share: share.fraction,
             seed: context.random_seed(),
@@ -101,6 +113,7 @@ impl Args {
             },
         )?;
         context.stop_if_interrupted()?;
+        damaged.extend(keyless.damage.iter().map(|damage| damage.cid));
         report_blocks(context, &keyless)?;
         let opened = if can_open {
             let opening = || -> Result<OpenedReport, CliError> {
@@ -176,9 +189,28 @@ impl Args {
         }
         Err(
             CliError::unverified(format!("{root} did not verify: {damaged} things are wrong"))
-                .hint("`souverain import … --skip-damaged` restores all that is undamaged"),
+                .hint(
+                    "`souverain car import` of a good copy mends it; the next export seals anew what is damaged; \
+                     `souverain import … --skip-damaged` restores all that is undamaged",
+                ),
         )
     }
+}
+
+/// Notes damage in the home, so that no export counts on what is damaged.
+fn remember(context: &Context, damaged: &[Cid]) -> Result<(), CliError> {
+    let note = || -> Result<(), CliError> {
+        let store = context.open_store_to_write("verify")?;
+        for cid in damaged {
+            catalog::set_damaged(&store, cid)?;
+        }
+        Ok(store.commit()?)
+    };
+    note().or_else(|error| {
+        context.ui.warn(format!(
+            "the damage could not be noted, and later exports may count on what is damaged: {error}"
+        ))
+    })
 }
 
 fn report_blocks(context: &Context, report: &KeylessReport) -> Result<(), CliError> {

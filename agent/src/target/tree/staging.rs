@@ -9,7 +9,7 @@ use std::{
     io,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::fs::FileExt,
+        unix::fs::{FileExt, PermissionsExt},
     },
     path::{Path, PathBuf},
 };
@@ -20,6 +20,7 @@ use rustix::fs::{
 use tempfile::TempDir;
 
 use super::{
+    leftovers,
     reader::{Attributes, Entry, Kind, Reader},
     skipped::Skipped,
     writeback::WriteBack,
@@ -44,6 +45,8 @@ const SETID_BITS: u32 = 0o6000;
 #[derive(Debug)]
 pub(super) struct Staging {
     base: Option<TempDir>,
+    /// Its lock says that it is in use.
+    _held: OwnedFd,
     write_back: Option<WriteBack>,
     new: OwnedFd,
     directories: HashMap<Vec<u8>, Option<Attributes>>,
@@ -58,7 +61,13 @@ pub(super) struct Staging {
 impl Staging {
     /// Makes a staging directory in `parent`.
     pub(super) fn in_directory(parent: &Path) -> io::Result<Self> {
-        let base = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?;
+        leftovers::remove(parent);
+        // What is restored is nobody's business before it is in its place.
+        let base = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .permissions(fs::Permissions::from_mode(0o700))
+            .tempdir_in(parent)?;
+        let held = leftovers::hold(base.path())?;
         let new = base.path().join("new");
         fs::create_dir(&new)?;
         fs::create_dir(base.path().join("old"))?;
@@ -70,6 +79,7 @@ impl Staging {
             )?,
             write_back: Some(WriteBack::on(base.path())?),
             base: Some(base),
+            _held: held,
             directories: HashMap::from([(Vec::new(), None)]),
             symlinks: BTreeMap::new(),
             held: 0,
@@ -426,7 +436,7 @@ fn times(attributes: &Attributes) -> Timestamps {
 }
 
 /// Removes a tree, its directories that forbid it included.
-fn remove_tree(path: &Path) -> io::Result<()> {
+pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
             allow_removal(path)?;
