@@ -50,7 +50,7 @@ pub enum Destination<'a> {
     Store(&'a Store),
     /// A CAR, without a store. Nothing is reused.
     Car(&'a mut (dyn FnMut(&Block) -> io::Result<()> + Send)),
-    /// Nowhere: says what would be written. Looks for unchanged pieces in the store, if there is one.
+    /// Nowhere: says what would be written, to a few bytes. Looks for what is there in the store, if there is one.
     DryRun(Option<&'a Store>),
 }
 
@@ -172,7 +172,7 @@ pub fn export(
     options: &ExportOptions,
     progress: &Progress,
 ) -> Result<ExportReport, ExportError> {
-    let sealing = seal::Sealing::new(destination.known(), keys, secrets, options, &destination);
+    let sealing = seal::Sealing::new(destination.known(), keys, secrets, options);
     let (pieces, cut) = bounded(QUEUE);
     let (sealed, outcomes) = bounded(QUEUE);
     let stop = Stop {
