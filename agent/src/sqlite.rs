@@ -39,6 +39,14 @@ pub(crate) fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connect
     Ok(connection)
 }
 
+/// What SQLite said, without the statement that it said it of.
+pub(crate) fn message(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        error => error.to_string(),
+    }
+}
+
 /// What to do about a refusal of SQLite.
 pub(crate) fn hint(error: &rusqlite::Error) -> Option<&'static str> {
     let extended = match error.sqlite_error() {
