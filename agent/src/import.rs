@@ -166,7 +166,11 @@ pub fn plan<'a>(
         let partial = !wanted.is_empty() && chosen < all;
         let streams = own
             .into_iter()
-            .filter(|s| !partial || s.meta.kind == StreamKind::Before || named(&s))
+            .filter(|s| {
+                // Of PostgreSQL, this would be the large objects too, which may be huge.
+                let indexes = s.meta.kind == StreamKind::After && source.engine == Engine::Sqlite;
+                !partial || s.meta.kind == StreamKind::Before || indexes || named(&s)
+            })
             .collect();
         planned.push(Planned {
             source,
@@ -352,7 +356,7 @@ fn one(
     };
     content.drain()?;
     let mut skipped = report.skipped;
-    let damaged = !content.damage.is_empty();
+    let damaged = !content.damage.is_empty() || !skipped.is_empty();
     skipped.extend(content.damage.iter().map(ToString::to_string));
     if let (Some(expected), false) = (meta.rows, damaged)
         && report.rows != expected

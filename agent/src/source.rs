@@ -95,10 +95,40 @@ pub enum SourceError {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A value is larger than the scripts of its database can hold.
+    #[error("{what}")]
+    TooLarge {
+        /// What it is.
+        what: String,
+    },
     /// The source holds something that cannot be exported without loss.
     #[error("{what}")]
     Unsupported {
         /// What it is.
         what: String,
     },
+}
+
+impl SourceError {
+    /// What a database, or its limits, let one do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Database { cause, .. } => database_hint(cause.as_ref()),
+            Self::TooLarge { .. } => Some(
+                "keep values of hundreds of megabytes as files, and export these as a directory"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// What a refusal of a database lets one do about it.
+pub(crate) fn database_hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(failure) = cause.downcast_ref::<crate::postgres::failure::Failure>() {
+        return failure.hint().map(str::to_owned);
+    }
+    let refusal = cause.downcast_ref::<rusqlite::Error>()?;
+    crate::sqlite::hint(refusal).map(str::to_owned)
 }

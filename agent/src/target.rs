@@ -158,3 +158,14 @@ pub enum TargetError {
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
 }
+
+impl TargetError {
+    /// What a database lets one do about its refusal.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Database { cause, .. } => crate::source::database_hint(cause.as_ref()),
+            _ => None,
+        }
+    }
+}

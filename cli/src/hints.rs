@@ -159,6 +159,9 @@ fn about_store(error: &StoreError) -> Option<Advice> {
 }
 
 fn about_source(error: &SourceError) -> Option<Advice> {
+    if let Some(hint) = error.hint() {
+        return Some(failed(hint));
+    }
     Some(failed(match error {
         SourceError::Unknown(_) => SOURCES,
         SourceError::Io { cause, .. } if cause.kind() == io::ErrorKind::NotFound => SOURCES,
@@ -196,6 +199,7 @@ fn about_target(error: &TargetError) -> Option<Advice> {
         ),
         TargetError::Hostile { .. } => unverified("do not trust whoever made this snapshot"),
         TargetError::Content { .. } => unverified(SKIP_DAMAGED),
+        TargetError::Database { .. } => failed(error.hint()?),
         _ => return None,
     })
 }
