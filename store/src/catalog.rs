@@ -88,6 +88,12 @@ impl Catalog {
         disk: Arc<Disk>,
     ) -> Result<Self, StoreError> {
         if !index_dir(home).is_dir() {
+            if pack::any(&packs_dir(home)).unwrap_or(false) {
+                return Err(StoreError::Damaged {
+                    path: index_dir(home),
+                    what: "it is missing, and the packs are there".to_owned(),
+                });
+            }
             return Err(StoreError::Missing {
                 home: home.to_owned(),
             });
@@ -205,8 +211,8 @@ fn load(home: &Path, disk: &Disk) -> Result<(Index, Head, Loaded), StoreError> {
             disk.create_dir(dir).map_err(|e| failed("create", dir, e))?;
         }
     }
-    let index = Index::open(&index_dir, disk).map_err(|e| failed("open", &index_dir, e))?;
-    let read = |e| failed("read", &index_dir, e);
+    let index = Index::open(&index_dir, disk).map_err(|e| index_failed("open", &index_dir, e))?;
+    let read = |e| index_failed("read", &index_dir, e);
     match index.schema().map_err(read)? {
         None if index.is_empty() && !pack::any(&packs_dir)? => {
             begin(home, &index, disk)?;
@@ -234,6 +240,17 @@ fn load(home: &Path, disk: &Disk) -> Result<(Index, Head, Loaded), StoreError> {
     let blocks = index.blocks().map_err(read)?;
     pack::recover(&packs_dir, &packs, disk)?;
     Ok((index, head, Loaded { packs, blocks }))
+}
+
+/// Tells an index that cannot be understood from a file that cannot be read.
+fn index_failed(what: &'static str, dir: &Path, cause: io::Error) -> StoreError {
+    match cause.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => StoreError::Damaged {
+            path: dir.to_owned(),
+            what: cause.to_string(),
+        },
+        _ => failed(what, dir, cause),
+    }
 }
 
 /// Makes an empty store durable, names included, before anything is promised.

@@ -427,7 +427,8 @@ fn is_held(error: &sled::Error) -> bool {
 fn cause(error: sled::Error) -> io::Error {
     match error {
         sled::Error::Io(e) => e,
-        other => io::Error::other(other),
+        // All others are about what is on disk.
+        other => io::Error::new(io::ErrorKind::InvalidData, other),
     }
 }
 
