@@ -137,6 +137,15 @@ impl CliError {
         self
     }
 
+    /// Says more of what to do next.
+    pub(crate) fn hint_more(mut self, more: &str) -> Self {
+        self.hint = Some(match self.hint.take() {
+            Some(hint) => format!("{hint}; {more}"),
+            None => more.to_owned(),
+        });
+        self
+    }
+
     /// Says what to do next.
     pub(crate) fn hint(mut self, hint: impl fmt::Display) -> Self {
         self.hint = Some(hint.to_string());
