@@ -49,6 +49,31 @@ fn refuses_a_database_that_is_not_empty() {
 }
 
 #[test]
+fn a_check_refuses_the_same_and_changes_nothing() {
+    let (source, export) = shop("check source");
+    let target = SERVER.create_database("check target");
+    let before = state(&source);
+    let check = |url: &str, existing| {
+        let mut target = PostgresTarget::open(url).expect("connects");
+        let checked = target.check(&export.meta, options(existing, false));
+        // A table that is locked could not be dropped.
+        SERVER.psql(
+            url,
+            "SET lock_timeout = '5s'; DROP TABLE IF EXISTS nothing, customer_2",
+        );
+        checked
+    };
+    SERVER.psql(&source, "CREATE TABLE customer_2 ()");
+    let error = check(&source, Existing::Refuse).expect_err("not empty");
+    assert!(matches!(error, TargetError::NotEmpty(_)), "{error:?}");
+    check(&source, Existing::Merge).expect("may be filled");
+    check(&source, Existing::Replace).expect("may be replaced");
+    check(&target, Existing::Refuse).expect("is empty");
+    assert_eq!(state(&source), before);
+    assert_eq!(state(&target), state(&SERVER.create_database("check none")));
+}
+
+#[test]
 fn replace_drops_what_was_there() {
     let (source, export) = shop("replace source");
     let target = SERVER.create_database("replace target");
