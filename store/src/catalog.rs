@@ -88,12 +88,7 @@ impl Catalog {
         disk: Arc<Disk>,
     ) -> Result<Self, StoreError> {
         if !index_dir(home).is_dir() {
-            if pack::any(&packs_dir(home)).unwrap_or(false) {
-                return Err(StoreError::Damaged {
-                    path: index_dir(home),
-                    what: "it is missing, and the packs are there".to_owned(),
-                });
-            }
+            require_index(home)?;
             return Err(StoreError::Missing {
                 home: home.to_owned(),
             });
@@ -205,6 +200,7 @@ fn own(home: &Path, lock: Lock, disk: &Arc<Disk>) -> Result<(Owner, Loaded), Sto
 
 /// Opens the index and recovers the packs.
 fn load(home: &Path, disk: &Disk) -> Result<(Index, Head, Loaded), StoreError> {
+    require_index(home)?;
     let (packs_dir, index_dir) = (packs_dir(home), index_dir(home));
     for dir in [&packs_dir, &index_dir] {
         if !dir.is_dir() {
@@ -240,6 +236,18 @@ fn load(home: &Path, disk: &Disk) -> Result<(Index, Head, Loaded), StoreError> {
     let blocks = index.blocks().map_err(read)?;
     pack::recover(&packs_dir, &packs, disk)?;
     Ok((index, head, Loaded { packs, blocks }))
+}
+
+/// Refuses packs whose index is gone, before a new one is made.
+fn require_index(home: &Path) -> Result<(), StoreError> {
+    let (packs_dir, index_dir) = (packs_dir(home), index_dir(home));
+    if index_dir.is_dir() || !packs_dir.is_dir() || !pack::any(&packs_dir)? {
+        return Ok(());
+    }
+    Err(StoreError::Damaged {
+        path: index_dir,
+        what: "it is missing, and the packs are there".to_owned(),
+    })
 }
 
 /// Tells an index that cannot be understood from a file that cannot be read.
