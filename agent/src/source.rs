@@ -77,6 +77,12 @@ pub enum SourceError {
     /// The source is not of a kind that is known.
     #[error("{0:?} is not a source that is known")]
     Unknown(String),
+    /// It is a device, a socket or a pipe.
+    #[error("{} is neither a directory nor a file", path.display())]
+    Special {
+        /// Which.
+        path: PathBuf,
+    },
     /// A file or directory cannot be read.
     #[error("cannot read {}", path.display())]
     Io {

@@ -189,9 +189,7 @@ fn about_store(error: &StoreError) -> Option<Advice> {
 fn about_source(error: &SourceError) -> Option<Advice> {
     Some(failed(match error {
         SourceError::Unknown(_) => return Some(usage(SOURCES)),
-        SourceError::Unsupported { what } if what.ends_with("neither a directory nor a file") => {
-            SOURCES
-        }
+        SourceError::Special { .. } => SOURCES,
         SourceError::Io { cause, .. } if cause.kind() == io::ErrorKind::NotFound => SOURCES,
         SourceError::Io { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => {
             "run as a user who may read it, or pass `--skip-unreadable`"
