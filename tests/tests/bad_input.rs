@@ -208,7 +208,9 @@ fn what_is_undamaged_is_rescued_from_the_packs() {
         let file = fs::File::options().write(true).open(file).expect("opens");
         file.write_all_at(&[0x5a; 16], 0).expect("writes");
     }
-    let damages: [(&str, bool, fn(&Path)); 4] = [
+    /// What it is, whether blocks are lost, and how it is done.
+    type HomeDamage = (&'static str, bool, fn(&Path));
+    let damages: [HomeDamage; 4] = [
         ("a pack is cut off", true, cut),
         ("the settings of the index are overwritten", false, |home| {
             overwrite(&home.join("index/conf"));
