@@ -1,5 +1,7 @@
 //! Records that the agent keeps in the store: sealed pieces, unchanged units, snapshots.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use cid::Cid;
 use protocol::{block::Block, keys::capsule::Mode, list::Segment};
 use serde::{Deserialize, Serialize};
@@ -77,6 +79,16 @@ pub struct SnapshotRecord {
     pub segments: u64,
     /// Names of the sources; empty when the snapshot came from elsewhere.
     pub sources: Vec<String>,
+}
+
+/// A record as it is stored.
+#[derive(Serialize, Deserialize)]
+struct Recorded<R> {
+    /// When the home recorded it, in nanoseconds since 1970; 0 in records of earlier versions.
+    #[serde(default)]
+    recorded_ns: u64,
+    #[serde(flatten)]
+    record: R,
 }
 
 /// Why a record cannot be used.
@@ -171,7 +183,11 @@ pub fn set_unit(store: &Store, key: &[u8; 32], kept: &[Kept]) -> Result<(), Stor
 /// # Errors
 /// The store failed.
 pub fn set_snapshot(store: &Store, root: &Cid, record: &SnapshotRecord) -> Result<(), StoreError> {
-    let value = serde_json::to_vec(record).expect("plain structures serialize");
+    let recorded = Recorded {
+        recorded_ns: now_ns(),
+        record,
+    };
+    let value = serde_json::to_vec(&recorded).expect("plain structures serialize");
     store.set(Table::Snapshots, &root.to_bytes(), &value)
 }
 
@@ -183,10 +199,11 @@ pub fn snapshot(store: &Store, root: &Cid) -> Result<Option<SnapshotRecord>, Cat
     let Some(value) = store.value(Table::Snapshots, &root.to_bytes())? else {
         return Ok(None);
     };
-    decode_snapshot(&value).map(Some)
+    Ok(Some(decode_snapshot(&value)?.record))
 }
 
-/// All finished snapshots, oldest first.
+/// All finished snapshots, in the order in which this home recorded them: one that was sealed
+/// anew to others comes after all that were there.
 ///
 /// # Errors
 /// The store failed, or a record is malformed.
@@ -198,10 +215,22 @@ pub fn snapshots(store: &Store) -> Result<Vec<(Cid, SnapshotRecord)>, CatalogErr
             .map_err(|_| CatalogError::Malformed { table: "snapshots" })?;
         found.push((root, decode_snapshot(&value)?));
     }
-    found.sort_by(|a, b| (&a.1.created, a.0).cmp(&(&b.1.created, b.0)));
-    Ok(found)
+    // Records of earlier versions do not say when they were made, but when the export began.
+    found.sort_by(|(root_a, a), (root_b, b)| {
+        let key = |r: &Recorded<SnapshotRecord>| (r.recorded_ns, r.record.created.clone());
+        (key(a), root_a).cmp(&(key(b), root_b))
+    });
+    let records = found.into_iter().map(|(root, r)| (root, r.record));
+    Ok(records.collect())
 }
 
-fn decode_snapshot(value: &[u8]) -> Result<SnapshotRecord, CatalogError> {
+fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    })
+}
+
+fn decode_snapshot(value: &[u8]) -> Result<Recorded<SnapshotRecord>, CatalogError> {
     serde_json::from_slice(value).map_err(|_| CatalogError::Malformed { table: "snapshots" })
 }

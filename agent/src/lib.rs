@@ -15,6 +15,7 @@ pub mod import;
 pub mod intake;
 pub mod keyring;
 pub mod keys;
+pub mod names;
 pub mod open;
 mod postgres;
 pub mod progress;

@@ -47,18 +47,18 @@ pub fn open(
     options: &SourceOptions,
 ) -> Result<Box<dyn Source>, SourceError> {
     let text = source.to_str().unwrap_or_default();
+    let path = Path::new(source);
+    if url::is_unknown(source) {
+        return Err(SourceError::Unknown(url::redact(text)));
+    }
     if let Some(path) = url::strip_scheme(source, "sqlite:") {
         return Ok(Box::new(sqlite::SqliteSource::open(
             Path::new(path),
             index,
         )?));
     }
-    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+    if url::is_postgres(text) {
         return Ok(Box::new(postgres::PostgresSource::open(text, index)?));
-    }
-    let path = Path::new(source);
-    if url::scheme(text).is_some() && !path.exists() {
-        return Err(SourceError::Unknown(url::redact(text)));
     }
     let options = tree::TreeOptions {
         exclude: options.exclude.clone(),
@@ -75,8 +75,14 @@ pub enum SourceError {
     #[error(transparent)]
     Stopped(#[from] Stopped),
     /// The source is not of a kind that is known.
-    #[error("{0} is not a source that is known")]
+    #[error("{0:?} is not a source that is known")]
     Unknown(String),
+    /// It is a device, a socket or a pipe.
+    #[error("{} is neither a directory nor a file", path.display())]
+    Special {
+        /// Which.
+        path: PathBuf,
+    },
     /// A file or directory cannot be read.
     #[error("cannot read {}", path.display())]
     Io {

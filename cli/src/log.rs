@@ -14,8 +14,11 @@ pub(crate) fn install(ui: &Ui, verbose: u8) -> Result<(), CliError> {
                 .cause(&cause)
                 .hint("try `SOUVERAIN_LOG=info` or `SOUVERAIN_LOG=souverain_agent=debug`")
         })?,
-        (_, 0) => EnvFilter::new("warn"),
-        (_, 1) => EnvFilter::new("warn,souverain=info,souverain_agent=info,souverain_store=info"),
+        // What sled finds wrong comes as an error that says what to do.
+        (_, 0) => EnvFilter::new("warn,sled=off"),
+        (_, 1) => {
+            EnvFilter::new("warn,sled=off,souverain=info,souverain_agent=info,souverain_store=info")
+        }
         (_, 2) => {
             EnvFilter::new("info,souverain=debug,souverain_agent=debug,souverain_store=debug")
         }

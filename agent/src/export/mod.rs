@@ -30,6 +30,7 @@ use crate::{
     home::ClassSecrets,
     intake::Intake,
     keyring::ExportKeys,
+    names,
     progress::Progress,
     source::{Source, SourceError},
 };
@@ -240,6 +241,7 @@ fn read_all(
     for mut source in sources {
         metas.push(source.read(&intake)?);
     }
+    names::make_distinct(&mut metas);
     Ok(metas)
 }
 

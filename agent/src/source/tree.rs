@@ -103,9 +103,8 @@ impl TreeSource {
             source.only = Some(name.as_encoded_bytes().to_vec());
             source.root = root.parent().unwrap_or(Path::new("/")).to_owned();
         } else if !metadata.is_dir() {
-            return Err(SourceError::Unsupported {
-                what: format!("{} is neither a directory nor a file", path.display()),
-            });
+            let path = path.to_owned();
+            return Err(SourceError::Special { path });
         }
         Walk::new(
             &source.root,

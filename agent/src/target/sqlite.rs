@@ -52,13 +52,13 @@ impl SqliteTarget {
 }
 
 impl Target for SqliteTarget {
+    fn check(&mut self, source: &SourceMeta, options: ImportOptions) -> Result<(), TargetError> {
+        suits(source)?;
+        Place::check(&self.path, options.existing)
+    }
+
     fn begin(&mut self, source: &SourceMeta, options: ImportOptions) -> Result<(), TargetError> {
-        if source.engine != Engine::Sqlite {
-            return Err(TargetError::Unsuitable(format!(
-                "{} is not a SQLite database: it cannot be restored to one",
-                source.name
-            )));
-        }
+        suits(source)?;
         let (place, connection) = Place::find(&self.path, options.existing)?;
         self.load = Some(Load {
             connection,
@@ -147,6 +147,16 @@ impl Load {
             .map_err(|(_, cause)| failed(cause))?;
         self.place.publish()
     }
+}
+
+fn suits(source: &SourceMeta) -> Result<(), TargetError> {
+    if source.engine == Engine::Sqlite {
+        return Ok(());
+    }
+    Err(TargetError::Unsuitable(format!(
+        "{} is not a SQLite database: it cannot be restored to one",
+        source.name
+    )))
 }
 
 fn failed(path: &Path) -> impl Fn(rusqlite::Error) -> TargetError + use<> {

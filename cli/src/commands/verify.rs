@@ -148,11 +148,10 @@ impl Args {
         keyless: &KeylessReport,
         opened: Option<OpenedReport>,
     ) -> Result<(), CliError> {
-        let mut damaged = keyless.damage.len();
         if let Some(opened) = &opened {
             report_opened(context, opened)?;
-            damaged += opened.damage.len() + opened.lies.len();
         }
+        let damaged = wrong(keyless, opened.as_ref());
         let verified = Verified {
             cid: root.to_string(),
             ok: damaged == 0,
@@ -187,13 +186,14 @@ impl Args {
         if verified.ok {
             return Ok(());
         }
-        Err(
-            CliError::unverified(format!("{root} did not verify: {damaged} things are wrong"))
-                .hint(
-                    "`souverain car import` of a good copy mends it; the next export seals anew what is damaged; \
-                     `souverain import … --skip-damaged` restores all that is undamaged",
-                ),
-        )
+        Err(CliError::unverified(match damaged {
+            1 => format!("{root} did not verify: 1 thing is wrong"),
+            _ => format!("{root} did not verify: {damaged} things are wrong"),
+        })
+        .hint(
+            "`souverain car import` of a good copy mends it; the next export seals anew what is damaged; \
+             `souverain import … --skip-damaged` restores all that is undamaged",
+        ))
     }
 }
 
@@ -211,6 +211,17 @@ fn remember(context: &Context, damaged: &[Cid]) -> Result<(), CliError> {
             "the damage could not be noted, and later exports may count on what is damaged: {error}"
         ))
     })
+}
+
+/// How many things are wrong: a block that is so from outside and inside is one.
+fn wrong(keyless: &KeylessReport, opened: Option<&OpenedReport>) -> usize {
+    let mut blocks: HashSet<Cid> = keyless.damage.iter().map(|damage| damage.cid).collect();
+    let mut lies = 0;
+    if let Some(opened) = opened {
+        blocks.extend(opened.damage.iter().map(|damage| damage.cid));
+        lies = opened.lies.len();
+    }
+    blocks.len() + lies
 }
 
 fn report_blocks(context: &Context, report: &KeylessReport) -> Result<(), CliError> {

@@ -269,6 +269,9 @@ pub(super) fn xattrs(fd: &OwnedFd, path: &[u8], notes: &mut Notes) -> Vec<(Vec<u
     let mut names: Vec<&[u8]> = list[..len].split(|&b| b == 0).collect();
     names.sort_unstable();
     let mut size = 0;
+    if names.iter().any(|name| name.starts_with(b"trusted.")) {
+        notes.warn(path, "has trusted extended attributes, which are not kept");
+    }
     for name in names.into_iter().filter(|name| is_kept(name)) {
         let mut value = vec![0; XATTR_SIZE_MAX];
         let Ok(len) = fs::fgetxattr(fd, name, &mut value[..]) else {
