@@ -22,7 +22,7 @@ use crate::{
     catalog::{self, CatalogError, SnapshotRecord},
     open,
     progress::Progress,
-    reading,
+    reading::chain,
 };
 
 /// Why a snapshot cannot be handed over.
@@ -106,7 +106,7 @@ fn each_block(
             }
             Visit::Damage(damage) => {
                 return Err(HandoverError::Damaged {
-                    reason: reading::chain(&damage.reason),
+                    reason: chain(&damage.reason),
                     path: damage.path,
                     cid: damage.cid,
                 });
@@ -279,7 +279,7 @@ pub fn list(
 ) -> Result<Vec<Cid>, HandoverError> {
     let mut listed = Vec::new();
     for root in roots {
-        if list_if_whole(store, root, created, progress)? {
+        if list_if_whole(store, root, created, progress)?.is_none() {
             listed.push(*root);
         }
     }
@@ -291,29 +291,38 @@ const NODES_MAX: usize = 1 << 18;
 const COMMIT_EVERY: u64 = 64 << 20;
 const COMMIT_COST: u64 = 16 << 10;
 
-/// Lists a snapshot whose blocks are all here, if it is not listed yet; says whether it is now. A root
-/// that is no snapshot is no error.
-fn list_if_whole(
+/// Lists a snapshot whose blocks are all here, unless it is listed. Says what is missing or wrong if
+/// it cannot be listed.
+pub(crate) fn list_if_whole(
     store: &Store,
     root: &Cid,
     created: &str,
     progress: &Progress,
-) -> Result<bool, HandoverError> {
+) -> Result<Option<String>, HandoverError> {
     if catalog::snapshot(store, root)?.is_some() {
-        return Ok(true);
+        return Ok(None);
     }
     let blocks = Blocks::Store(store);
-    let (mut whole, mut portable) = (true, false);
+    let (mut wrong, mut portable) = (None, false);
     let summary = walk(root, &mut |cid| blocks.block(cid), &mut |visit| {
         match visit {
             Visit::Public { path, .. } => portable |= path == protocol::snapshot::CAPSULE,
-            Visit::Object(object) => whole &= store.contains(&object.cid())?,
-            Visit::Damage(_) => whole = false,
+            Visit::Object(object) => {
+                if wrong.is_none() && !store.contains(&object.cid())? {
+                    wrong = Some(format!("{} is missing", path_of(&object)));
+                }
+            }
+            Visit::Damage(damage) => {
+                wrong.get_or_insert_with(|| format!("{}: {}", damage.path, chain(&damage.reason)));
+            }
         }
         Ok::<(), BlocksError>(())
     })?;
-    if !whole || progress.stop.load(Ordering::Relaxed) {
-        return Ok(false);
+    if wrong.is_some() {
+        return Ok(wrong);
+    }
+    if progress.stop.load(Ordering::Relaxed) {
+        return Err(HandoverError::Interrupted);
     }
     let mode = if portable {
         protocol::keys::capsule::Mode::Portable
@@ -330,7 +339,7 @@ fn list_if_whole(
     };
     catalog::set_snapshot(store, root, &record)?;
     store.commit()?;
-    Ok(true)
+    Ok(None)
 }
 
 /// Writes a snapshot as a folder: the sealed files, and the texts that say how to open them.

@@ -4,9 +4,13 @@
 //! in, and [`blocks`] -> [`reading`] -> [`import`] -> [`target`] on the way back.
 
 mod archive;
+pub mod bitswap;
 pub mod blocks;
 pub mod catalog;
 pub mod compare;
+pub mod control;
+pub mod daemon;
+mod dag;
 pub mod diff;
 pub mod export;
 pub mod handover;
@@ -16,12 +20,16 @@ pub mod intake;
 pub mod keyring;
 pub mod keys;
 pub mod names;
+pub mod node;
 pub mod open;
 mod postgres;
 pub mod progress;
+pub mod pull;
 pub mod reading;
 pub mod recipients;
 pub mod sample;
+pub mod sharing;
+mod shelf;
 pub mod source;
 pub mod sqlite;
 pub mod target;

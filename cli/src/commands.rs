@@ -1,5 +1,6 @@
 //! The verbs, one file each: read the arguments, call the agent, print the answer.
 
+mod agent;
 mod car;
 mod completions;
 mod diff;
@@ -9,8 +10,10 @@ mod import;
 mod init;
 mod list;
 mod man;
+mod pull;
 mod quickstart;
 mod recipients;
+mod share;
 mod show;
 mod verify;
 
@@ -33,6 +36,10 @@ pub(crate) enum Command {
     Car(car::Command),
     #[command(subcommand)]
     Recipients(recipients::Command),
+    Pull(pull::Args),
+    Share(share::Args),
+    #[command(subcommand)]
+    Agent(agent::Command),
     Quickstart(quickstart::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -60,6 +67,9 @@ impl Command {
             Self::Import(args) => args.run(context),
             Self::Car(command) => command.run(context),
             Self::Recipients(command) => command.run(context),
+            Self::Pull(args) => args.run(context),
+            Self::Share(args) => args.run(context),
+            Self::Agent(command) => command.run(context),
             Self::Quickstart(args) => args.run(context),
             Self::Completions(args) => args.run(context),
             Self::Man(args) => args.run(context),

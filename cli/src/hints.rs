@@ -5,13 +5,17 @@ use std::{error::Error, io};
 use agent::{
     blocks::BlocksError,
     catalog::CatalogError,
+    control::ControlError,
+    daemon::{DaemonError, PullAloneError},
     export::ExportError,
     handover::HandoverError,
     home::HomeError,
     import::ImportError,
     keyring::KeyringError,
     keys::{IdentityError, RecipientError},
+    node::NodeError,
     open::OpenSnapshotError,
+    pull::PullError,
     recipients::RecipientsError,
     source::SourceError,
     target::TargetError,
@@ -46,6 +50,8 @@ const TARGETS: &str =
 const UNDAMAGED_FILE: &str = "take an undamaged copy of the file";
 const RESCUE: &str = "keep a copy of the home as it is; in a new home, `souverain --home NEW init` and \
                       `souverain --home NEW car import HOME/packs/*.car` take in all that is undamaged";
+const NOT_SHARED: &str = "where the snapshot is, `souverain share CID --with PEER` lets this node \
+     have it; `souverain agent status` here prints the PEER";
 
 /// Looks through an error and its causes for one that something is known about.
 pub(crate) fn advise(error: &(dyn Error + 'static)) -> Advice {
@@ -99,6 +105,21 @@ fn unwrapped<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) 
             Some(BlocksError::Store(e)) => Some(e),
             _ => None,
         },
+        e if e.is::<DaemonError>() => match e.downcast_ref() {
+            Some(DaemonError::Node(e)) => Some(e),
+            Some(DaemonError::Store(e)) => Some(e),
+            _ => None,
+        },
+        e if e.is::<PullAloneError>() => match e.downcast_ref() {
+            Some(PullAloneError::Daemon(e)) => Some(e),
+            Some(PullAloneError::Pull(e)) => Some(e),
+            None => None,
+        },
+        e if e.is::<PullError>() => match e.downcast_ref() {
+            Some(PullError::Store(e)) => Some(e),
+            Some(PullError::Handover(e)) => Some(e),
+            _ => None,
+        },
         e if e.is::<CatalogError>() => match e.downcast_ref() {
             Some(CatalogError::Store(e)) => Some(e),
             _ => None,
@@ -134,6 +155,10 @@ fn about(error: &(dyn Error + 'static)) -> Option<Advice> {
         .or_else(|| of(error, about_capsule))
         .or_else(|| of(error, about_manifest))
         .or_else(|| of(error, about_car))
+        .or_else(|| of(error, about_daemon))
+        .or_else(|| of(error, about_node))
+        .or_else(|| of(error, about_pull))
+        .or_else(|| of(error, about_control))
         .or_else(|| of(error, |_: &Damage| Some(unverified(OTHER_COPY))))
         .or_else(|| of(error, |_: &Box<Damage>| Some(unverified(OTHER_COPY))))
         .or_else(|| of(error, about_io))
@@ -308,6 +333,57 @@ fn about_car(error: &CarError) -> Option<Advice> {
         }
         CarError::Io(_) => return None,
     })
+}
+
+fn about_daemon(error: &DaemonError) -> Option<Advice> {
+    match error {
+        DaemonError::Running { .. } => Some(failed(
+            "`souverain agent status` says what it does; stop it, or use another `--home DIR`",
+        )),
+        _ => None,
+    }
+}
+
+fn about_pull(error: &PullError) -> Option<Advice> {
+    Some(match error {
+        PullError::Unreachable { .. } => failed(
+            "see that the other node runs and listens where you say: `souverain agent status` there",
+        ),
+        PullError::Missing { .. } => failed(NOT_SHARED),
+        PullError::Stalled { .. } => failed("run the same command again; what was durable is kept"),
+        PullError::NotSnapshot { .. } | PullError::Node { .. } => {
+            unverified("take the CID from whoever made the snapshot: `souverain list` there")
+        }
+        _ => return None,
+    })
+}
+
+fn about_control(error: &ControlError) -> Option<Advice> {
+    Some(match error {
+        ControlError::Failed {
+            unverified: true, ..
+        } => unverified("take the CID from whoever made the snapshot: `souverain list` there"),
+        ControlError::Failed { .. } => failed(NOT_SHARED),
+        ControlError::Io(_) | ControlError::Unexpected => {
+            failed("`souverain agent status` says how the agent is; start it anew if it hangs")
+        }
+        ControlError::Interrupted => return None,
+    })
+}
+
+fn about_node(error: &NodeError) -> Option<Advice> {
+    Some(failed(match error {
+        NodeError::QuicInPrivate { .. } => {
+            "name a TCP address such as /ip4/127.0.0.1/tcp/4001, or leave out `--swarm-key`"
+        }
+        NodeError::NoPeerId { .. } => {
+            "use the address as the other node prints it: /ip4/HOST/tcp/PORT/p2p/PEER"
+        }
+        NodeError::Listen { .. } | NodeError::ListenTimeout { .. } => {
+            "choose an address of this machine and a free port, such as /ip4/127.0.0.1/tcp/0"
+        }
+        _ => return None,
+    }))
 }
 
 fn about_io(error: &io::Error) -> Option<Advice> {

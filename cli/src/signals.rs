@@ -2,12 +2,13 @@
 
 use std::{
     io,
+    os::unix::net::UnixStream,
     sync::{Arc, atomic::AtomicBool},
 };
 
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
-    flag,
+    flag, low_level,
 };
 
 /// Makes the first SIGINT, SIGTERM or SIGHUP set `stop`, and the returned flag: work also sets
@@ -21,4 +22,13 @@ pub(crate) fn install(stop: &Arc<AtomicBool>) -> io::Result<Arc<AtomicBool>> {
         flag::register(signal, stop.clone())?;
     }
     Ok(interrupted)
+}
+
+/// Something to wait for: there is a byte to read once a signal asked to stop.
+pub(crate) fn pipe() -> io::Result<UnixStream> {
+    let (read, write) = UnixStream::pair()?;
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        low_level::pipe::register(signal, write.try_clone()?)?;
+    }
+    Ok(read)
 }

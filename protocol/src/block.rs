@@ -17,6 +17,8 @@ pub const CODEC_RAW: u64 = 0x55;
 pub const CODEC_DAG_PB: u64 = 0x70;
 /// Multihash code of SHA-256.
 pub const HASH_SHA2_256: u64 = 0x12;
+/// Multihash code of bytes that stand for themselves.
+pub const HASH_IDENTITY: u64 = 0x00;
 /// Largest block that is written, in bytes.
 pub const BLOCK_SIZE_MAX: usize = 1 << 20;
 /// Largest block that is accepted from elsewhere, in bytes (Bitswap's own limit).
@@ -136,6 +138,66 @@ impl UnverifiedBlock {
     }
 }
 
+/// Bytes that came without a CID, and the SHA-256 that they have.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HashedBlock {
+    digest: [u8; 32],
+    bytes: Vec<u8>,
+}
+
+impl std::fmt::Debug for HashedBlock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let cid = raw_cid(&self.digest);
+        write!(f, "HashedBlock({cid}, {} bytes)", self.bytes.len())
+    }
+}
+
+impl HashedBlock {
+    /// Hashes received bytes.
+    ///
+    /// # Errors
+    /// There are more than a block may have.
+    pub fn new(bytes: Vec<u8>) -> Result<Self, BlockError> {
+        if bytes.len() > FOREIGN_BLOCK_SIZE_MAX {
+            return Err(BlockError::TooLarge { size: bytes.len() });
+        }
+        Ok(Self {
+            digest: sha256(&bytes),
+            bytes,
+        })
+    }
+
+    /// The SHA-256 of the bytes.
+    #[must_use]
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The block of the CID that was wanted, without hashing again.
+    ///
+    /// # Errors
+    /// The CID is of other bytes, or of another hash function than SHA-256.
+    pub fn into_block(self, wanted: &Cid) -> Result<Block, BlockError> {
+        match digest_of(wanted) {
+            Some(digest) if digest == self.digest => Ok(Block {
+                cid: *wanted,
+                bytes: self.bytes,
+            }),
+            Some(_) => Err(BlockError::HashMismatch { cid: *wanted }),
+            None => Err(BlockError::UnsupportedHash {
+                cid: *wanted,
+                code: wanted.hash().code(),
+            }),
+        }
+    }
+}
+
 /// Checks bytes against a CID without taking them.
 ///
 /// # Errors
@@ -146,7 +208,7 @@ pub fn check(cid: &Cid, bytes: &[u8]) -> Result<(), BlockError> {
     }
     let matches = match cid.hash().code() {
         HASH_SHA2_256 => cid.hash().digest() == sha256(bytes),
-        0x00 => cid.hash().digest() == bytes,
+        HASH_IDENTITY => cid.hash().digest() == bytes,
         code => return Err(BlockError::UnsupportedHash { cid: *cid, code }),
     };
     if matches {
@@ -208,6 +270,27 @@ mod tests {
         assert!(matches!(
             Block::verify(cid, vec![]),
             Err(BlockError::UnsupportedHash { code: 0x1e, .. })
+        ));
+    }
+
+    #[test]
+    fn hashed_bytes_become_the_block_of_their_own_hash_only() {
+        let hashed = HashedBlock::new(b"one".to_vec()).expect("small");
+        let v0 = Cid::new_v0(sha2_256(hashed.digest())).expect("sha2-256");
+        let block = hashed.clone().into_block(&v0).expect("its own hash");
+        assert_eq!((block.cid(), block.bytes()), (&v0, &b"one"[..]));
+        assert!(matches!(
+            hashed.clone().into_block(&cid_of(CODEC_RAW, b"two")),
+            Err(BlockError::HashMismatch { .. })
+        ));
+        let identity = Cid::new_v1(CODEC_RAW, Multihash::wrap(0, b"one").expect("fits"));
+        assert!(matches!(
+            hashed.into_block(&identity),
+            Err(BlockError::UnsupportedHash { code: 0, .. })
+        ));
+        assert!(matches!(
+            HashedBlock::new(vec![0; FOREIGN_BLOCK_SIZE_MAX + 1]),
+            Err(BlockError::TooLarge { .. })
         ));
     }
 

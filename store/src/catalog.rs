@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, RwLock},
+    sync::{Arc, RwLock, Weak},
     time::{Duration, Instant},
 };
 
@@ -18,8 +18,8 @@ use crate::{
     head::Head,
     index::{Blocks, Changes, Index, Location, Page, SCHEMA},
     lock::Lock,
-    pack::{self, failed},
-    socket::{Client, ClientError, Server},
+    pack::{self, Leftovers, failed},
+    socket::{Client, ClientError, Server, ask_for_lock},
 };
 
 /// How long to wait for a process that is about to let go of the store.
@@ -40,21 +40,51 @@ pub(crate) struct Catalog {
     home: PathBuf,
     purpose: String,
     disk: Arc<Disk>,
-    access: RwLock<Access>,
+    access: Arc<RwLock<Access>>,
 }
 
 #[derive(Debug)]
 enum Access {
     Owner(Owner),
     Remote(Client),
+    /// Nobody was asked yet, or the lock was handed over.
+    Detached,
+}
+
+/// A holder of the store that only reads, and lets go of it when a writer asks.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    access: Weak<RwLock<Access>>,
+}
+
+impl Reader {
+    /// Closes the index, and gives the lock; nothing if the store is being dropped.
+    pub(crate) fn let_go(self) -> Option<Lock> {
+        let access = self.access.upgrade()?;
+        let mut access = access.write().expect("no panic while it is held");
+        match std::mem::replace(&mut *access, Access::Detached) {
+            Access::Owner(Owner {
+                server,
+                owned,
+                lock,
+            }) => {
+                drop((server, owned));
+                Some(lock)
+            }
+            other => {
+                *access = other;
+                None
+            }
+        }
+    }
 }
 
 /// What the holder of the store has, in the order in which it lets go.
 #[derive(Debug)]
 struct Owner {
-    _server: Option<Server>,
+    server: Option<Server>,
     owned: Arc<Owned>,
-    _lock: Lock,
+    lock: Lock,
 }
 
 pub(crate) fn packs_dir(home: &Path) -> PathBuf {
@@ -71,13 +101,20 @@ impl Catalog {
         home: &Path,
         purpose: &str,
         disk: Arc<Disk>,
+        beyond: Leftovers<'_>,
     ) -> Result<(Self, Loaded), StoreError> {
         if !home.is_dir() {
             disk.create_dir(home)
                 .map_err(|e| failed("create", home, e))?;
         }
-        let lock = patiently(|| Lock::take(home, purpose, &disk))?;
-        let (owner, loaded) = own(home, lock, &disk)?;
+        let lock = patiently(|| match Lock::take(home, purpose, &disk) {
+            Err(in_use @ StoreError::InUse { .. }) => {
+                let given = ask_for_lock(home).ok_or(in_use)?;
+                Lock::adopt(given, home, purpose, &disk)
+            }
+            taken => taken,
+        })?;
+        let (owner, loaded) = own(home, lock, &disk, None, beyond)?;
         Ok((Self::new(home, purpose, disk, Access::Owner(owner)), loaded))
     }
 
@@ -93,8 +130,9 @@ impl Catalog {
                 home: home.to_owned(),
             });
         }
-        let access = attach(home, purpose, &disk)?;
-        Ok(Self::new(home, purpose, disk, access))
+        let catalog = Self::new(home, purpose, disk, Access::Detached);
+        catalog.attach()?;
+        Ok(catalog)
     }
 
     fn new(home: &Path, purpose: &str, disk: Arc<Disk>, access: Access) -> Self {
@@ -102,7 +140,7 @@ impl Catalog {
             home: home.to_owned(),
             purpose: purpose.to_owned(),
             disk,
-            access: RwLock::new(access),
+            access: Arc::new(RwLock::new(access)),
         }
     }
 
@@ -126,7 +164,7 @@ impl Catalog {
     pub(crate) fn commit(&self, changes: &Changes<'_>) -> io::Result<()> {
         match &*self.access.read().expect("no panic while it is held") {
             Access::Owner(owner) => owner.owned.commit(changes),
-            Access::Remote(_) => Err(io::ErrorKind::PermissionDenied.into()),
+            Access::Remote(_) | Access::Detached => Err(io::ErrorKind::PermissionDenied.into()),
         }
     }
 
@@ -144,27 +182,41 @@ impl Catalog {
                     Err(ClientError::Failed(error)) => return Err(error),
                     Err(ClientError::Gone) => {}
                 },
+                Access::Detached => {}
             }
-            let mut access = self.access.write().expect("no panic while it is held");
-            if matches!(&*access, Access::Remote(client) if client.is_gone()) {
-                *access = attach(&self.home, &self.purpose, &self.disk)?;
-            }
+            self.attach()?;
         }
         Err(StoreError::Answer {
             what: format!("it was gone {ATTACH_MAX} times in a row"),
         })
     }
-}
 
-/// Takes hold of the store to read, or finds the process that holds it.
-fn attach(home: &Path, purpose: &str, disk: &Arc<Disk>) -> Result<Access, StoreError> {
-    patiently(|| match Lock::take(home, purpose, disk) {
-        Ok(lock) => Ok(Access::Owner(own(home, lock, disk)?.0)),
-        Err(in_use @ StoreError::InUse { .. }) => {
-            Client::connect(home).map(Access::Remote).ok_or(in_use)
+    /// Takes hold of the store to read, or finds the process that holds it, unless that was done
+    /// meanwhile.
+    fn attach(&self) -> Result<(), StoreError> {
+        let mut access = self.access.write().expect("no panic while it is held");
+        match &*access {
+            Access::Owner(_) => return Ok(()),
+            Access::Remote(client) if !client.is_gone() => return Ok(()),
+            Access::Remote(_) | Access::Detached => {}
         }
-        Err(error) => Err(error),
-    })
+        let (home, disk) = (&self.home, &self.disk);
+        *access = patiently(|| match Lock::take(home, &self.purpose, disk) {
+            Ok(lock) => {
+                let reader = Reader {
+                    access: Arc::downgrade(&self.access),
+                };
+                Ok(Access::Owner(
+                    own(home, lock, disk, Some(reader), Leftovers::Stay)?.0,
+                ))
+            }
+            Err(in_use @ StoreError::InUse { .. }) => {
+                Client::connect(home).map(Access::Remote).ok_or(in_use)
+            }
+            Err(error) => Err(error),
+        })?;
+        Ok(())
+    }
 }
 
 /// Tries again while the store is in use, for a short time.
@@ -181,25 +233,35 @@ fn patiently<T>(mut attempt: impl FnMut() -> Result<T, StoreError>) -> Result<T,
 }
 
 /// Opens the index and begins to serve it.
-fn own(home: &Path, lock: Lock, disk: &Arc<Disk>) -> Result<(Owner, Loaded), StoreError> {
+fn own(
+    home: &Path,
+    lock: Lock,
+    disk: &Arc<Disk>,
+    reader: Option<Reader>,
+    beyond: Leftovers<'_>,
+) -> Result<(Owner, Loaded), StoreError> {
     // Before the index is opened, which may take long: readers wait rather than give up.
     let socket = Server::bind(home, disk);
-    let (index, head, loaded) = load(home, disk)?;
+    let (index, head, loaded) = load(home, disk, beyond)?;
     let owned = Arc::new(Owned::new(&index_dir(home), disk.clone(), head, index));
-    let server = socket.and_then(|socket| Server::start(socket, owned.clone()));
+    let server = socket.and_then(|socket| Server::start(socket, owned.clone(), reader));
     let server = server
         .inspect_err(|e| tracing::warn!(error = %e, "others cannot read the store meanwhile"))
         .ok();
     let owner = Owner {
-        _server: server,
+        server,
         owned,
-        _lock: lock,
+        lock,
     };
     Ok((owner, loaded))
 }
 
 /// Opens the index and recovers the packs.
-fn load(home: &Path, disk: &Disk) -> Result<(Index, Head, Loaded), StoreError> {
+fn load(
+    home: &Path,
+    disk: &Disk,
+    beyond: Leftovers<'_>,
+) -> Result<(Index, Head, Loaded), StoreError> {
     require_index(home)?;
     let (packs_dir, index_dir) = (packs_dir(home), index_dir(home));
     for dir in [&packs_dir, &index_dir] {
@@ -234,7 +296,7 @@ fn load(home: &Path, disk: &Disk) -> Result<(Index, Head, Loaded), StoreError> {
     let head = Head::check(home, index.commits().map_err(read)?, disk)?;
     let packs = index.packs().map_err(read)?;
     let blocks = index.blocks().map_err(read)?;
-    pack::recover(&packs_dir, &packs, disk)?;
+    pack::recover(&packs_dir, &packs, disk, beyond)?;
     Ok((index, head, Loaded { packs, blocks }))
 }
 

@@ -12,13 +12,14 @@
 //! | pack bytes are synced, then their directory, then the index says so, then `commit` returns | `tests/durability/faults.rs` |
 //! | what `commit` acknowledged is there after any crash, and verifies | `tests/durability/faults.rs`, `tests/durability/kill.rs` |
 //! | what was set together is there together, or not at all | `tests/durability/faults.rs`, `tests/durability/kill.rs` |
-//! | what was not committed is gone after a reopen | `tests/durability/model.rs` |
+//! | what was not committed is gone after a reopen, but for blocks that were asked for | `tests/durability/model.rs`, `tests/durability/processes.rs` |
 //! | a block that is stored is never written again | `tests/durability/model.rs` |
 //! | unless its copy is damaged and a good one comes | `tests/durability/damage.rs` |
 //! | unknown or damaged state stops, it is never repaired | `tests/durability/damage.rs` |
 //! | an index that forgot commits never lets packs be cut | `tests/durability/damage.rs` |
 //! | nobody waits for a sync but who commits | `tests/durability/concurrent.rs` |
 //! | one process writes; others read what is committed meanwhile | `tests/durability/processes.rs` |
+//! | who only reads is in no writer's way | `tests/durability/processes.rs` |
 //! | a full disk loses nothing and is not the end | `tests/durability/faults.rs`, `tests/durability/full.rs` |
 
 mod catalog;

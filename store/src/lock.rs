@@ -2,8 +2,7 @@
 
 use std::{
     fs::File,
-    io::Write,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::Path,
     time::{Duration, Instant},
 };
@@ -20,7 +19,8 @@ const HOLDER_WAIT: Duration = Duration::from_millis(100);
 /// The lock, as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    file: File,
+    /// Nothing once it was handed over.
+    file: Option<File>,
 }
 
 impl Lock {
@@ -30,7 +30,7 @@ impl Lock {
     /// [`StoreError::InUse`] if another process (or this one) holds it.
     pub(crate) fn take(home: &Path, purpose: &str, disk: &Disk) -> Result<Self, StoreError> {
         let path = home.join("lock");
-        let mut file = File::options()
+        let file = File::options()
             .read(true)
             .write(true)
             .create(true)
@@ -43,25 +43,67 @@ impl Lock {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(holder(&file)),
             Err(e) => return Err(failed("lock", &path, e.into())),
         }
+        Self::signed(file, &path, purpose, disk)
+    }
+
+    /// Takes the lock that another process, or another part of this one, handed over.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] if it is not the lock of this home, or not held any more.
+    pub(crate) fn adopt(
+        file: File,
+        home: &Path,
+        purpose: &str,
+        disk: &Disk,
+    ) -> Result<Self, StoreError> {
+        let path = home.join("lock");
+        let read = |e| failed("read", &path, e);
+        let (given, own) = (
+            file.metadata().map_err(read)?,
+            path.metadata().map_err(read)?,
+        );
+        let same = (given.dev(), given.ino()) == (own.dev(), own.ino());
+        // Who has the description of the file has its lock; and it costs nothing to be sure.
+        if !same || flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(holder(&file));
+        }
+        Self::signed(file, &path, purpose, disk)
+    }
+
+    /// Gives the lock away: it is held for as long as anybody has this file.
+    pub(crate) fn hand_over(mut self) -> Option<File> {
+        let file = self.file.take();
+        if let Some(file) = &file {
+            let _ = file.set_len(0);
+        }
+        file
+    }
+
+    /// Writes into the file who holds it.
+    fn signed(file: File, path: &Path, purpose: &str, disk: &Disk) -> Result<Self, StoreError> {
         let purpose: String = purpose
             .chars()
             .filter(|c| !c.is_control())
             .take(HOLDER_SIZE_MAX / 8)
             .collect();
+        let lock = Self { file: Some(file) };
         disk.step(|_| {
+            let file = lock.file.as_ref().expect("it was not handed over");
             file.set_len(0)?;
-            writeln!(file, "{} {purpose}", std::process::id())
+            file.write_all_at(format!("{} {purpose}\n", std::process::id()).as_bytes(), 0)
         })
-        .map_err(|e| failed("write", &path, e))?;
-        Ok(Self { file })
+        .map_err(|e| failed("write", path, e))?;
+        Ok(lock)
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // A lock file that names nobody is never mistaken for one whose holder is alive.
-        let _ = self.file.set_len(0);
-        let _ = flock(&self.file, FlockOperation::Unlock);
+        if let Some(file) = &self.file {
+            // A lock file that names nobody is never mistaken for one whose holder is alive.
+            let _ = file.set_len(0);
+            let _ = flock(file, FlockOperation::Unlock);
+        }
     }
 }
 

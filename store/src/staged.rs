@@ -15,7 +15,7 @@ use crate::{
     Table,
     disk::Disk,
     index::{Blocks, Location},
-    pack::{HEADER, frame_head, pack_path},
+    pack::{HEADER, Salvaged, frame_head, pack_path},
 };
 
 /// Most blocks that wait for a commit; one more makes the blocks (not the values) durable.
@@ -171,6 +171,31 @@ impl State {
             state.pack_next = number + 1;
         }
         Ok(state)
+    }
+
+    /// Takes in blocks that are in packs and that no commit covers, as if they had just been put.
+    pub(crate) fn salvage(&mut self, dir: &Path, found: Vec<Salvaged>) -> io::Result<()> {
+        for salvaged in found {
+            let (number, len) = (salvaged.pack, salvaged.len);
+            let path = pack_path(dir, number);
+            let file = File::options().read(true).write(true).open(&path)?;
+            let pack = OpenPack {
+                number,
+                path,
+                file: Arc::new(file),
+                len,
+            };
+            self.unsynced.dir |= number >= self.pack_next;
+            self.pack_next = self.pack_next.max(number + 1);
+            self.pending.packs.insert(number, len);
+            self.unsynced.packs.insert(number, pack.clone());
+            for block in salvaged.blocks {
+                let multihash = block.cid.hash().to_bytes();
+                self.pending.blocks.insert(multihash, block);
+            }
+            self.current = Some(pack);
+        }
+        Ok(())
     }
 
     pub(crate) fn block(&self, multihash: &[u8]) -> Option<&StagedBlock> {

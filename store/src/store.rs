@@ -14,7 +14,7 @@ use crate::{
     commit::explain,
     disk::Disk,
     index::Location,
-    pack::{PackFiles, failed},
+    pack::{Leftovers, PackFiles, failed},
     staged::{PENDING_BLOCKS_MAX, PENDING_VALUES_SIZE_MAX, State},
 };
 
@@ -52,7 +52,33 @@ impl Store {
     /// Another process holds the store; it is damaged or of an unknown schema; files cannot be
     /// read or made.
     pub fn open(home: &Path, purpose: &str) -> Result<Self, StoreError> {
-        Self::open_on(home, purpose, Disk::default())
+        Self::open_on(home, purpose, Disk::default(), Leftovers::Remove)
+    }
+
+    /// Opens the store to write, as [`Store::open`], and keeps the whole blocks that were put before a
+    /// crash and that no commit covers: they can be read, and are durable after the next commit. Had
+    /// somebody else opened the store to write meanwhile, they would be gone. Returns how many they are.
+    ///
+    /// For who gets blocks from elsewhere, and would have to get them again.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_salvaging(home: &Path, purpose: &str) -> Result<(Self, u64), StoreError> {
+        let mut found = Vec::new();
+        let beyond = Leftovers::Salvage(&mut found);
+        let store = Self::open_on(home, purpose, Disk::default(), beyond)?;
+        for block in found.iter_mut().flat_map(|one| &mut one.blocks) {
+            let known = store.catalog.locate(&block.cid.hash().to_bytes())?;
+            block.replaces = known.is_some();
+        }
+        let count = found.iter().map(|one| one.blocks.len() as u64).sum();
+        let packs_dir = &store.packs_dir;
+        store
+            .writer()?
+            .state()
+            .salvage(packs_dir, found)
+            .map_err(|e| failed("open", packs_dir, e))?;
+        Ok((store, count))
     }
 
     /// Opens the store in `home` to read what is committed, also while another process writes.
@@ -75,12 +101,17 @@ impl Store {
         purpose: &str,
         faults: Arc<crate::Faults>,
     ) -> Result<Self, StoreError> {
-        Self::open_on(home, purpose, Disk::faulty(faults))
+        Self::open_on(home, purpose, Disk::faulty(faults), Leftovers::Remove)
     }
 
-    fn open_on(home: &Path, purpose: &str, disk: Disk) -> Result<Self, StoreError> {
+    fn open_on(
+        home: &Path,
+        purpose: &str,
+        disk: Disk,
+        beyond: Leftovers<'_>,
+    ) -> Result<Self, StoreError> {
         let disk = Arc::new(disk);
-        let (catalog, loaded) = Catalog::open(home, purpose, disk.clone())?;
+        let (catalog, loaded) = Catalog::open(home, purpose, disk.clone(), beyond)?;
         let packs_dir = packs_dir(home);
         let state = State::load(&packs_dir, &loaded.packs, loaded.blocks)
             .map_err(|e| failed("open", &packs_dir, e))?;

@@ -4,5 +4,7 @@ pub mod disk;
 pub mod forge;
 pub mod node;
 pub mod packs;
+pub mod peer;
 pub mod postgres;
 pub mod program;
+pub mod running;

@@ -1,6 +1,8 @@
 //! The built program, run in an environment of its own.
 #![allow(dead_code, reason = "each test file uses its own share of this")]
 
+pub(crate) mod running;
+
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},

@@ -1,6 +1,7 @@
 //! Asks the process that holds the store.
 
 use std::{
+    fs::File,
     io,
     os::unix::net::UnixStream,
     path::Path,
@@ -12,7 +13,7 @@ use std::{
 };
 
 use super::{
-    Address, is_trusted,
+    Address, is_trusted, lock_passing,
     message::{ANSWER_SIZE_MAX, Answer, Question, receive, send},
 };
 use crate::{
@@ -84,6 +85,16 @@ impl Client {
         }
     }
 
+    /// Asks for the lock; nothing if the holder keeps it, or is gone.
+    fn lock(self) -> Option<File> {
+        match self.ask(&Question::HandOver) {
+            Ok(Answer::HandedOver) => {}
+            _ => return None,
+        }
+        let stream = self.stream.into_inner().expect("no panic while it is held");
+        lock_passing::receive_file(&stream).ok()
+    }
+
     fn ask(&self, question: &Question) -> Result<Answer, ClientError> {
         let mut stream = self.stream.lock().expect("no panic while it is held");
         if self.is_gone() {
@@ -101,6 +112,11 @@ impl Client {
         };
         answer.ok_or_else(|| failed("it is malformed".to_owned()))
     }
+}
+
+/// Asks whoever holds the store for the lock. A holder that only reads hands it over.
+pub(crate) fn ask_for_lock(home: &Path) -> Option<File> {
+    Client::connect(home)?.lock()
 }
 
 fn lost(error: &io::Error) -> ClientError {

@@ -28,6 +28,8 @@ pub(crate) enum Question {
     Page(Table, Option<Vec<u8>>),
     /// How many blocks are there?
     Blocks,
+    /// May the asking process have the lock?
+    HandOver,
 }
 
 /// What the holder of the store says.
@@ -37,6 +39,10 @@ pub(crate) enum Answer {
     Value(Option<Vec<u8>>),
     Page(Page),
     Blocks(Blocks),
+    /// The lock comes with the next byte.
+    HandedOver,
+    /// The holder keeps the lock.
+    Kept,
     Failed(String),
 }
 
@@ -50,6 +56,7 @@ impl Question {
                 [&[VERSION, b'p', *table as u8], key.as_slice()].concat()
             }
             Self::Blocks => vec![VERSION, b'b'],
+            Self::HandOver => vec![VERSION, b'h'],
         }
     }
 
@@ -66,6 +73,7 @@ impl Question {
             (b'f', [table]) => Some(Self::Page(Table::from_byte(*table)?, None)),
             (b'p', rest) => in_table(rest).map(|(table, key)| Self::Page(table, Some(key))),
             (b'b', []) => Some(Self::Blocks),
+            (b'h', []) => Some(Self::HandOver),
             _ => None,
         }
     }
@@ -88,6 +96,8 @@ impl Answer {
                 }
                 bytes
             }
+            Self::HandedOver => vec![b'h'],
+            Self::Kept => vec![b'k'],
             Self::Failed(why) => {
                 let text = why.as_bytes();
                 [b"!".as_slice(), &text[..text.len().min(FAILURE_SIZE_MAX)]].concat()
@@ -112,6 +122,8 @@ impl Answer {
                 // A page that promises more must get on, or a scan would not end.
                 (!more || !entries.is_empty()).then_some(Self::Page(Page { entries, more }))
             }
+            (b'h', Question::HandOver) if rest.is_empty() => Some(Self::HandedOver),
+            (b'k', Question::HandOver) if rest.is_empty() => Some(Self::Kept),
             (b'!', _) => Some(Self::Failed(String::from_utf8_lossy(rest).into_owned())),
             _ => None,
         }
@@ -190,6 +202,7 @@ mod tests {
             Question::Page(Table::Pieces, None),
             Question::Page(Table::Epochs, Some(vec![])),
             Question::Blocks,
+            Question::HandOver,
         ] {
             let bytes = question.encode();
             assert!(bytes.len() <= QUESTION_SIZE_MAX);
@@ -224,6 +237,8 @@ mod tests {
             ),
             (Question::Blocks, Answer::Blocks(blocks)),
             (Question::Blocks, Answer::Failed("why".to_owned())),
+            (Question::HandOver, Answer::HandedOver),
+            (Question::HandOver, Answer::Kept),
         ] {
             assert_eq!(
                 Answer::decode(&question, &answer.encode()),
@@ -239,6 +254,7 @@ mod tests {
             b"\x01",
             b"\x02b",
             b"\x01b\x00",
+            b"\x01hh",
             b"\x01v",
             b"\x01v\x09key",
             b"\x01f\x01key",

@@ -1,9 +1,11 @@
 //! How a process reads the index while another one holds it: over a Unix socket in the home.
 //!
 //! The process that holds the lock serves; whoever reads asks where blocks are and what tables
-//! hold, and reads the packs itself. Only what is committed is ever answered.
+//! hold, and reads the packs itself. Only what is committed is ever answered. Who only reads hands
+//! the lock over to a process that wants to write.
 
 mod client;
+mod lock_passing;
 mod message;
 mod server;
 
@@ -14,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(crate) use client::{Client, ClientError};
+pub(crate) use client::{Client, ClientError, ask_for_lock};
 pub(crate) use server::Server;
 
 /// Longest path that every system takes for a socket, in bytes.

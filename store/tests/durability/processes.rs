@@ -30,7 +30,7 @@ fn writer() {
     }
 }
 
-/// Holds the store as a reader.
+/// Reads the store, and goes on when a writer takes over.
 #[test]
 #[ignore = "run by other tests as another process"]
 fn reader() {
@@ -100,10 +100,6 @@ fn goes_on_reading_when_the_writer_ends_or_dies() {
     // One of them takes hold of the store, the other asks it.
     assert_eq!(read(&reader, &block(2, 5_000)), None);
     assert!(read(&second, &block(1, 5_000)).is_some());
-    match Store::open(home.path(), "test") {
-        Err(StoreError::InUse { pid, .. }) => assert_eq!(pid, std::process::id()),
-        other => panic!("{other:?}"),
-    }
     drop(reader);
     assert!(read(&second, &block(1, 5_000)).is_some());
     drop(second);
@@ -118,26 +114,99 @@ fn goes_on_reading_when_the_writer_ends_or_dies() {
 }
 
 #[test]
-fn a_writer_is_told_which_reader_is_in_its_way() {
+fn a_reader_hands_over_to_a_writer_and_goes_on_reading() {
     let home = tempfile::tempdir().unwrap();
     drop(Store::open(home.path(), "test").unwrap());
     let mut reader = started("processes::reader", home.path());
-    match Store::open(home.path(), "test") {
-        Err(StoreError::InUse { pid, purpose }) => {
-            assert_eq!(pid, reader.child.id());
-            assert_eq!(purpose, "reading");
-        }
-        other => panic!("{other:?}"),
-    }
-    // Another reader is not in anybody's way.
     let second = Store::open_read(home.path(), "test").unwrap();
-    assert_eq!(second.blocks().unwrap().count, 0);
-    reader.tell("1");
-    assert_eq!(reader.hear().unwrap(), "missing");
-    drop(second);
+    for number in 1..=5_u32 {
+        // The reader holds the store when it was the first to ask after the last writer.
+        reader.tell("0");
+        assert_eq!(reader.hear().unwrap(), "missing");
+        let store = Store::open(home.path(), "test").unwrap();
+        let holder = std::fs::read_to_string(home.path().join("lock")).unwrap();
+        assert_eq!(holder, format!("{} test\n", std::process::id()));
+        assert!(store.put(block(number, 5_000)).unwrap());
+        reader.tell(&number.to_string());
+        assert_eq!(reader.hear().unwrap(), "missing");
+        store.commit().unwrap();
+        reader.tell(&number.to_string());
+        assert_eq!(reader.hear().unwrap(), "found");
+        assert!(read(&second, &block(number, 5_000)).is_some());
+    }
     reader.end();
-    let store = Store::open(home.path(), "test").unwrap();
-    assert!(store.put(block(1, 10)).unwrap());
+    assert_eq!(second.blocks().unwrap().count, 5);
+}
+
+#[test]
+fn a_reader_of_the_same_process_hands_over_too() {
+    let home = tempfile::tempdir().unwrap();
+    drop(Store::open(home.path(), "test").unwrap());
+    let reader = Store::open_read(home.path(), "test").unwrap();
+    assert_eq!(reader.blocks().unwrap().count, 0);
+    let writer = Store::open(home.path(), "test").unwrap();
+    writer.put(block(1, 5_000)).unwrap();
+    writer.commit().unwrap();
+    assert!(read(&reader, &block(1, 5_000)).is_some());
+    assert!(matches!(
+        Store::open(home.path(), "test"),
+        Err(StoreError::InUse { .. })
+    ));
+    drop(writer);
+    assert_eq!(reader.blocks().unwrap().count, 1);
+}
+
+#[test]
+fn takes_turns_with_readers_that_ask_all_the_time() {
+    let home = tempfile::tempdir().unwrap();
+    drop(Store::open(home.path(), "test").unwrap());
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let store = Store::open_read(home.path(), "test").unwrap();
+    std::thread::scope(|scope| {
+        let asks: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut count = 0;
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        let now = store.blocks().unwrap().count;
+                        assert!(now >= count, "what was durable is gone");
+                        count = now;
+                    }
+                    count
+                })
+            })
+            .collect();
+        for number in 1..=20 {
+            let mut writer = started("processes::writer", home.path());
+            writer.tell(&format!("commit {number}"));
+            assert_eq!(writer.hear().unwrap(), "done");
+            if number % 2 == 0 {
+                writer.end();
+            } else {
+                writer.kill();
+            }
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        for ask in asks {
+            assert!(ask.join().unwrap() <= 20);
+        }
+    });
+    assert_eq!(store.blocks().unwrap().count, 20);
+}
+
+#[test]
+fn a_reader_that_is_killed_leaves_the_store_free() {
+    let home = tempfile::tempdir().unwrap();
+    drop(Store::open(home.path(), "test").unwrap());
+    for number in 1..=5 {
+        let mut reader = started("processes::reader", home.path());
+        reader.tell("0");
+        assert_eq!(reader.hear().unwrap(), "missing");
+        reader.kill();
+        let store = Store::open(home.path(), "test").unwrap();
+        assert!(store.put(block(number, 5_000)).unwrap());
+        store.commit().unwrap();
+    }
 }
 
 #[test]
@@ -182,4 +251,83 @@ fn only_the_owner_can_enter_or_read() {
         let mode = std::fs::metadata(home.join(path)).unwrap().permissions();
         assert_eq!(mode.mode() & 0o777, expected, "{path}");
     }
+}
+
+#[test]
+fn blocks_that_a_killed_writer_put_are_there_for_who_wants_them() {
+    let home = tempfile::tempdir().unwrap();
+    let mut writer = started("processes::writer", home.path());
+    for what in ["commit 1", "put 2", "put 3"] {
+        writer.tell(what);
+        assert_eq!(writer.hear().unwrap(), "done");
+    }
+    writer.kill();
+    let pack = home.path().join("packs/00000000.car");
+    // A frame that was cut off comes last.
+    let mut bytes = std::fs::read(&pack).unwrap();
+    let whole = bytes.len();
+    bytes.extend_from_within(18..2_000);
+    std::fs::write(&pack, &bytes).unwrap();
+
+    // Who only reads neither sees nor removes them.
+    let reader = Store::open_read(home.path(), "test").unwrap();
+    assert_eq!(reader.blocks().unwrap().count, 1);
+    assert_eq!(read(&reader, &block(2, 5_000)), None);
+    let (store, found) = Store::open_salvaging(home.path(), "test").unwrap();
+    assert_eq!(found, 2);
+    assert_eq!(std::fs::metadata(&pack).unwrap().len(), whole as u64);
+    for number in [1, 2, 3] {
+        assert!(read(&store, &block(number, 5_000)).is_some());
+        assert!(!store.put(block(number, 5_000)).unwrap());
+    }
+    assert_eq!(read(&reader, &block(2, 5_000)), None);
+    assert_eq!(values(&store).len(), 1, "values without a commit are gone");
+    assert!(store.put(block(4, 5_000)).unwrap());
+    store.commit().unwrap();
+    drop(store);
+    assert_eq!(reader.blocks().unwrap().count, 4);
+    for number in 1..=4 {
+        assert!(read(&reader, &block(number, 5_000)).is_some());
+    }
+    drop(reader);
+
+    let mut writer = started("processes::writer", home.path());
+    writer.tell("put 5");
+    writer.hear().unwrap();
+    writer.kill();
+    let store = Store::open(home.path(), "test").unwrap();
+    assert_eq!(read(&store, &block(5, 5_000)), None);
+    assert_eq!(store.blocks().unwrap().count, 4);
+}
+
+#[test]
+fn packs_that_no_commit_knows_are_salvaged_up_to_the_first_gap() {
+    let home = tempfile::tempdir().unwrap();
+    drop(Store::open(home.path(), "test").unwrap());
+    let other = tempfile::tempdir().unwrap();
+    for number in [0_u32, 1, 3] {
+        let store = Store::open(other.path(), "test").unwrap();
+        store.put(block(number, 5_000)).unwrap();
+        store.commit().unwrap();
+        drop(store);
+        std::fs::rename(
+            other.path().join("packs/00000000.car"),
+            home.path().join(format!("packs/{number:08}.car")),
+        )
+        .unwrap();
+        for dir in ["packs", "index"] {
+            std::fs::remove_dir_all(other.path().join(dir)).unwrap();
+        }
+        std::fs::remove_file(other.path().join("head")).unwrap();
+    }
+    let (store, found) = Store::open_salvaging(home.path(), "test").unwrap();
+    assert_eq!(found, 2);
+    store.put(block(7, 5_000)).unwrap();
+    store.commit().unwrap();
+    drop(store);
+    let store = Store::open(home.path(), "test").unwrap();
+    for (number, there) in [(0, true), (1, true), (3, false), (7, true)] {
+        assert_eq!(read(&store, &block(number, 5_000)).is_some(), there);
+    }
+    assert!(!home.path().join("packs/00000003.car").exists());
 }

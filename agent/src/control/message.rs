@@ -1,0 +1,98 @@
+//! What is asked of an agent, and what it says.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    node::{Multiaddr, Status},
+    pull::PullReport,
+};
+use cid::Cid;
+
+/// What is asked of the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum Request {
+    /// What it is and does.
+    Status,
+    /// Take in changes of who may have what.
+    Refresh,
+    /// Pull a snapshot.
+    Pull {
+        /// Its root.
+        root: String,
+        /// Addresses of peers, with their ids.
+        peers: Vec<Multiaddr>,
+        /// The time to list it under.
+        created: String,
+    },
+}
+
+/// A snapshot that is to be pulled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullRequest {
+    /// Its root.
+    pub root: Cid,
+    /// Addresses of peers that may have it, with their ids.
+    pub peers: Vec<Multiaddr>,
+}
+
+/// What the agent says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "say", content = "what", rename_all = "kebab-case")]
+pub(crate) enum Reply {
+    /// What it is and does.
+    Status(Box<Status>),
+    /// It has done what it was asked.
+    Done,
+    /// How far it is.
+    Progress {
+        /// Bytes that are here.
+        bytes: u64,
+        /// Bytes that there are in all; 0 while that is not known.
+        total: u64,
+    },
+    /// A snapshot was pulled.
+    Pulled(PullReport),
+    /// Why it did not do what it was asked.
+    Failed {
+        /// What failed.
+        error: String,
+        /// Its causes.
+        causes: Vec<String>,
+        /// Whether something is not what it should be.
+        unverified: bool,
+    },
+}
+
+impl Reply {
+    /// Says why something was not done.
+    pub(crate) fn failed(error: &dyn std::error::Error, unverified: bool) -> Self {
+        let causes = std::iter::successors(error.source(), |error| error.source());
+        Self::Failed {
+            error: error.to_string(),
+            causes: causes.take(CAUSES_MAX).map(ToString::to_string).collect(),
+            unverified,
+        }
+    }
+}
+
+/// Most causes of an error that are told.
+const CAUSES_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_come_through_and_others_are_refused() {
+        let text = serde_json::to_string(&Request::Status).expect("it serializes");
+        assert_eq!(text, r#"{"ask":"status"}"#);
+        assert_eq!(
+            serde_json::from_str::<Request>(&text).expect("a request"),
+            Request::Status
+        );
+        for bad in [r#"{"ask":"explode"}"#, r#"{"ask":"pull","x":1}"#, "[]", ""] {
+            assert!(serde_json::from_str::<Request>(bad).is_err(), "{bad}");
+        }
+    }
+}

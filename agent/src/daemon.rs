@@ -1,0 +1,248 @@
+//! The agent that runs on a home: its node, the control socket, and the lock that keeps it alone.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::{
+        fs::{FileExt, OpenOptionsExt},
+        net::UnixStream,
+    },
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use libp2p::Multiaddr;
+use rustix::fs::{FlockOperation, flock};
+use store::{Store, StoreError};
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinHandle,
+};
+
+use crate::{
+    control::{PullRequest, Service, Socket},
+    home::Home,
+    node::{self, NodeError, NodeOptions},
+    progress::Progress,
+    pull::{self, PullError, PullReport},
+    sharing::SharingError,
+    shelf::Shelf,
+};
+
+/// Threads that wait for the disk, at most.
+const BLOCKING_THREADS_MAX: usize = 16;
+/// Most bytes of the lock file that are read.
+const HOLDER_SIZE_MAX: u64 = 32;
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Daemon {
+    // In the order in which it ends: the socket last but one, so that nobody asks an agent that is gone.
+    node: JoinHandle<()>,
+    service: Arc<Service>,
+    addresses: Vec<Multiaddr>,
+    socket: Socket,
+    runtime: Runtime,
+    _lock: File,
+}
+
+/// Why an agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// There is one already.
+    #[error("an agent runs on this home already (process {pid})")]
+    Running {
+        /// Its process.
+        pid: u32,
+    },
+    /// The node cannot be started.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It is not known who may have what.
+    #[error(transparent)]
+    Sharing(#[from] SharingError),
+    /// A file or socket of the home cannot be used.
+    #[error("cannot use {}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: io::Error,
+    },
+    /// The system gives no threads or timers.
+    #[error("cannot start the threads of the agent")]
+    Threads(#[source] io::Error),
+    /// The node's task ended by itself.
+    #[error("the node stopped by itself")]
+    Ended,
+}
+
+/// Why a snapshot could not be pulled without an agent.
+#[derive(Debug, thiserror::Error)]
+pub enum PullAloneError {
+    /// The node cannot be started.
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+    /// The pull failed.
+    #[error(transparent)]
+    Pull(#[from] PullError),
+}
+
+impl Daemon {
+    /// Starts an agent, which then listens and answers verbs.
+    ///
+    /// # Errors
+    /// One runs already; the options make no sense; something cannot be used.
+    pub fn start(home: &Home, options: &NodeOptions) -> Result<Self, DaemonError> {
+        let lock = lock(home.path())?;
+        let store = Arc::new(Store::open_read(home.path(), "agent")?);
+        let shelf = Arc::new(Shelf::new(store));
+        shelf.refresh()?;
+        let runtime = threads()?;
+        let (node, addresses, task) =
+            runtime.block_on(node::start(home.node_key(), options, shelf.clone()))?;
+        let socket = {
+            let _entered = runtime.enter();
+            Socket::bind(home.path()).map_err(|cause| DaemonError::Io {
+                path: home.path().join("agent.sock"),
+                cause,
+            })?
+        };
+        tracing::info!(peer = %home.peer_id(), "agent started");
+        Ok(Self {
+            node: task,
+            service: Arc::new(Service {
+                home: home.path().to_owned(),
+                node,
+                shelf,
+            }),
+            addresses,
+            socket,
+            runtime,
+            _lock: lock,
+        })
+    }
+
+    /// Addresses that the node listens on, with its peer id.
+    #[must_use]
+    pub fn addresses(&self) -> &[Multiaddr] {
+        &self.addresses
+    }
+
+    /// Runs until there is something to read from `stop`, and then stops cleanly.
+    ///
+    /// # Errors
+    /// The node ended by itself.
+    pub fn run(self, stop: UnixStream) -> Result<(), DaemonError> {
+        let Self {
+            mut node,
+            service,
+            socket,
+            runtime,
+            ..
+        } = self;
+        let ended = runtime.block_on(async {
+            let stop = watch(stop)?;
+            tokio::select! {
+                () = socket.serve(service) => Ok(true),
+                _ = &mut node => Ok(true),
+                readable = stop.readable() => readable.map(|()| false),
+            }
+        });
+        drop(socket);
+        match ended {
+            Ok(true) => return Err(DaemonError::Ended),
+            Ok(false) => {}
+            Err(cause) => return Err(DaemonError::Threads(cause)),
+        }
+        // The last handle went with the service: the node says goodbye and ends.
+        runtime.block_on(async {
+            if let Err(error) = node.await {
+                tracing::warn!(%error, "the node did not stop cleanly");
+            }
+        });
+        tracing::info!("agent stopped");
+        Ok(())
+    }
+}
+
+fn watch(stop: UnixStream) -> io::Result<tokio::net::UnixStream> {
+    stop.set_nonblocking(true)?;
+    tokio::net::UnixStream::from_std(stop)
+}
+
+/// Pulls a snapshot without an agent: a node runs for as long as that takes, and listens nowhere
+/// unless `options` say so.
+///
+/// # Errors
+/// An agent runs, or just starts; otherwise as [`Daemon::start`], and every [`PullError`].
+pub fn pull_alone(
+    home: &Home,
+    options: &NodeOptions,
+    wanted: &PullRequest,
+    created: &str,
+    progress: &Progress,
+) -> Result<PullReport, PullAloneError> {
+    let _lock = lock(home.path())?;
+    let peers = options.peers_at(&wanted.peers).map_err(DaemonError::Node)?;
+    let (store, _) = Store::open_salvaging(home.path(), "pull").map_err(DaemonError::Store)?;
+    let store = Arc::new(store);
+    let shelf = Arc::new(Shelf::new(store.clone()));
+    let runtime = threads()?;
+    let (node, _, task) = runtime
+        .block_on(node::start(home.node_key(), options, shelf))
+        .map_err(DaemonError::Node)?;
+    let pulled = pull::from_peers(&store, &node, wanted.root, peers, created, progress);
+    drop(node);
+    runtime.block_on(async {
+        if let Err(error) = task.await {
+            tracing::warn!(%error, "the node did not stop cleanly");
+        }
+    });
+    Ok(pulled?)
+}
+
+fn threads() -> Result<Runtime, DaemonError> {
+    Builder::new_multi_thread()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name("agent")
+        .enable_all()
+        .build()
+        .map_err(DaemonError::Threads)
+}
+
+/// Makes this the one agent of the home.
+fn lock(home: &Path) -> Result<File, DaemonError> {
+    let path = home.join("agent.lock");
+    let failed = |cause| DaemonError::Io {
+        path: path.clone(),
+        cause,
+    };
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut text = String::new();
+            // Without a number it just starts or ends.
+            let _ = file.take(HOLDER_SIZE_MAX).read_to_string(&mut text);
+            let pid = text.trim_end().parse().unwrap_or(0);
+            return Err(DaemonError::Running { pid });
+        }
+        Err(errno) => return Err(failed(errno.into())),
+    }
+    file.set_len(0)
+        .and_then(|()| file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0))
+        .map_err(failed)?;
+    Ok(file)
+}

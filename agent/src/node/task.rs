@@ -1,0 +1,495 @@
+//! The task that owns the swarm.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use libp2p::{
+    Multiaddr, PeerId, Swarm,
+    core::{ConnectedPoint, transport::ListenerId},
+    futures::{FutureExt, StreamExt, stream::FuturesUnordered},
+    identify,
+    identity::Keypair,
+    mdns,
+    multiaddr::Protocol,
+    ping,
+    swarm::{ConnectionId, SwarmEvent, dial_opts::DialOpts},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::{JoinHandle, spawn_blocking},
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::{
+    Command, Handle, NodeError, NodeOptions, PeerStatus, Status,
+    behaviour::{Behaviour, BehaviourEvent, OWN_DHT, PUBLIC_DHT},
+    dialling::Dialling,
+    exchange::{self, Exchange},
+    limits::{
+        ADDRESSES_PER_PEER_MAX, AGENT_NAME_LEN_MAX, COMMANDS_MAX, EVENTS_PER_CONNECTION, IDLE_WAIT,
+        LISTEN_WAIT, STOP_WAIT, STREAMS_NEGOTIATING_MAX,
+    },
+    session::{Inbox, SessionEvent, Sessions},
+    traffic::Traffic,
+    transport,
+};
+use crate::{
+    bitswap::{Input, SessionId},
+    shelf::Shelf,
+};
+
+/// Starts a node, and returns when it listens, with its addresses. Must be called within a runtime.
+///
+/// # Errors
+/// The options make no sense, or an address cannot be listened on.
+pub(crate) async fn start(
+    key: &Keypair,
+    options: &NodeOptions,
+    shelf: Arc<Shelf>,
+) -> Result<(Handle, Vec<Multiaddr>, JoinHandle<()>), NodeError> {
+    let listen = options.listen()?;
+    let peers = options.peers()?;
+    let traffic = Arc::new(Traffic::default());
+    let (transport, relay_client) =
+        transport::build(key, options.private.as_ref(), traffic.clone())?;
+    let behaviour = Behaviour::new(key, relay_client, options)?;
+    let config = libp2p::swarm::Config::with_tokio_executor()
+        .with_idle_connection_timeout(IDLE_WAIT)
+        .with_max_negotiating_inbound_streams(STREAMS_NEGOTIATING_MAX)
+        .with_notify_handler_buffer_size(EVENTS_PER_CONNECTION)
+        .with_per_connection_event_buffer_size(EVENTS_PER_CONNECTION.get());
+    let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+    let mut task = Task {
+        swarm: Swarm::new(transport, behaviour, key.public().to_peer_id(), config),
+        commands: receiver,
+        dialling: Dialling::default(),
+        named: peers.iter().map(|(peer, _)| *peer).collect(),
+        sessions: Sessions::default(),
+        shelf,
+        work: FuturesUnordered::new(),
+        peers: HashMap::new(),
+        traffic,
+        started: Instant::now(),
+    };
+    task.listen(listen).await?;
+    for (peer, address) in peers {
+        task.dialling.want(Instant::now(), peer, address, false);
+    }
+    let addresses = task.addresses();
+    Ok((Handle { commands }, addresses, tokio::spawn(task.run())))
+}
+
+struct Task {
+    swarm: Swarm<Behaviour>,
+    commands: mpsc::Receiver<Command>,
+    dialling: Dialling,
+    /// Peers to stay connected with, whatever happens.
+    named: HashSet<PeerId>,
+    sessions: Sessions,
+    shelf: Arc<Shelf>,
+    /// What the store is asked. Bounded by the engine, which asks only so much at once.
+    work: FuturesUnordered<JoinHandle<Input>>,
+    peers: HashMap<PeerId, Peer>,
+    traffic: Arc<Traffic>,
+    started: Instant,
+}
+
+/// A peer with a connection.
+#[derive(Debug, Default)]
+struct Peer {
+    connections: BTreeMap<ConnectionId, ConnectedPoint>,
+    agent: Option<String>,
+    rtt: Option<Duration>,
+    /// Whether it can be asked for blocks.
+    speaks: bool,
+}
+
+impl Task {
+    /// Listens, and waits until each listener has an address.
+    async fn listen(&mut self, addresses: Vec<Multiaddr>) -> Result<(), NodeError> {
+        let mut awaited: HashMap<ListenerId, Multiaddr> = HashMap::new();
+        for address in addresses {
+            let id = self
+                .swarm
+                .listen_on(address.clone())
+                .map_err(|cause| NodeError::Listen {
+                    address: address.clone(),
+                    cause,
+                })?;
+            awaited.insert(id, address);
+        }
+        let deadline = Instant::now() + LISTEN_WAIT;
+        while !awaited.is_empty() {
+            let Ok(event) = tokio::time::timeout_at(deadline, self.swarm.select_next_some()).await
+            else {
+                let address = awaited.into_values().next().expect("it is not empty");
+                return Err(NodeError::ListenTimeout { address });
+            };
+            match &event {
+                SwarmEvent::NewListenAddr { listener_id, .. } => {
+                    awaited.remove(listener_id);
+                }
+                SwarmEvent::ListenerClosed { listener_id, .. } => {
+                    if let Some(address) = awaited.remove(listener_id) {
+                        return Err(NodeError::ListenTimeout { address });
+                    }
+                }
+                _ => {}
+            }
+            self.on_event(event);
+        }
+        // A listener on all interfaces has an address for each.
+        while let Some(Some(event)) = self.swarm.next().now_or_never() {
+            self.on_event(event);
+        }
+        Ok(())
+    }
+
+    /// Runs until all handles are gone.
+    async fn run(mut self) {
+        loop {
+            let redial = self.dialling.next();
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.on_event(event),
+                command = self.commands.recv() => match command {
+                    Some(command) => self.on_command(command),
+                    None => break,
+                },
+                Some(done) = self.work.next() => match done {
+                    Ok(input) => self.exchange().handle(input),
+                    Err(error) => tracing::error!(%error, "the store could not be asked"),
+                },
+                () = async {
+                    match redial {
+                        Some(at) => sleep_until(at).await,
+                        None => std::future::pending().await,
+                    }
+                } => self.redial(),
+            }
+        }
+        self.close().await;
+    }
+
+    /// Says goodbye to all peers.
+    async fn close(mut self) {
+        let connected: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
+        for peer in connected {
+            // It is an error only if the peer is gone already.
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        let closed = async {
+            while self.swarm.network_info().num_peers() > 0 {
+                self.swarm.select_next_some().await;
+            }
+        };
+        if timeout(STOP_WAIT, closed).await.is_err() {
+            tracing::debug!("some connections did not close in time");
+        }
+    }
+
+    fn redial(&mut self) {
+        for (peer, addresses) in self.dialling.due(Instant::now()) {
+            let dial = DialOpts::peer_id(peer).addresses(addresses).build();
+            if let Err(error) = self.swarm.dial(dial) {
+                tracing::debug!(%peer, %error, "not dialled");
+            }
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            // Who asked may not wait for the answer any more.
+            Command::Status(reply) => drop(reply.send(self.status())),
+            Command::OpenSession { peers, reply } => self.open_session(peers, reply),
+            Command::Want { session, wants } => {
+                self.exchange().handle(Input::Want { session, wants });
+            }
+            Command::GoOn { session } => self.exchange().handle(Input::Hold {
+                session,
+                held: false,
+            }),
+            Command::CloseSession { session } => self.close_session(session),
+        }
+    }
+
+    fn exchange(&mut self) -> &mut Exchange {
+        &mut self.swarm.behaviour_mut().exchange
+    }
+
+    fn open_session(
+        &mut self,
+        peers: Vec<(PeerId, Multiaddr)>,
+        reply: oneshot::Sender<(SessionId, Arc<Inbox>)>,
+    ) {
+        let mut ids: Vec<PeerId> = peers.iter().map(|(peer, _)| *peer).collect();
+        ids.sort();
+        ids.dedup();
+        let (session, inbox) = self.sessions.open(ids.clone());
+        self.exchange().handle(Input::OpenSession { session });
+        for peer in ids {
+            self.exchange().handle(Input::AddPeer { session, peer });
+            if self.peers.get(&peer).is_some_and(|peer| peer.speaks) {
+                self.sessions.tell(session, SessionEvent::Connected(peer));
+            }
+        }
+        for (peer, address) in peers {
+            let connected = self.peers.contains_key(&peer);
+            self.dialling.want(Instant::now(), peer, address, connected);
+        }
+        if reply.send((session, inbox)).is_err() {
+            self.close_session(session);
+        }
+    }
+
+    fn close_session(&mut self, session: SessionId) {
+        self.exchange().handle(Input::CloseSession { session });
+        for peer in self.sessions.close(session) {
+            if !self.named.contains(&peer) {
+                self.dialling.forget(&peer);
+            }
+        }
+    }
+
+    /// Does what the exchange of blocks asks for.
+    fn on_exchange(&mut self, event: exchange::Event) {
+        use exchange::Event;
+        match event {
+            Event::Lookup { ticket, peer, cids } => {
+                let shelf = self.shelf.clone();
+                self.work.push(spawn_blocking(move || Input::Found {
+                    ticket,
+                    answers: shelf.answers(&peer, &cids),
+                }));
+            }
+            Event::Load { ticket, peer, cids } => {
+                let shelf = self.shelf.clone();
+                self.work.push(spawn_blocking(move || Input::Loaded {
+                    ticket,
+                    blocks: shelf.load(&peer, &cids),
+                }));
+            }
+            Event::Block {
+                session,
+                peer,
+                block,
+            } => {
+                if self
+                    .sessions
+                    .tell(session, SessionEvent::Block { peer, block })
+                {
+                    let held = true;
+                    self.exchange().handle(Input::Hold { session, held });
+                }
+            }
+            Event::Refused {
+                session,
+                cid,
+                because,
+            } => drop(
+                self.sessions
+                    .tell(session, SessionEvent::Refused { cid, because }),
+            ),
+            Event::Speaks { peer } => {
+                if let Some(known) = self.peers.get_mut(&peer) {
+                    known.speaks = true;
+                }
+                self.sessions
+                    .tell_of(&peer, || SessionEvent::Connected(peer));
+            }
+            Event::Missing { session, cids } => {
+                self.sessions.tell(session, SessionEvent::Missing(cids));
+            }
+            Event::Misbehaved { peer, reason } => {
+                if self.swarm.behaviour_mut().admission.ban(peer) {
+                    tracing::warn!(%peer, %reason, "a peer is kept out");
+                }
+                self.sessions
+                    .tell_of(&peer, || SessionEvent::Misbehaved { peer, reason });
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            } => {
+                tracing::debug!(peer = %peer_id, address = %endpoint.get_remote_address(), "connected");
+                self.dialling.connected(&peer_id);
+                let peer = self.peers.entry(peer_id).or_default();
+                peer.connections.insert(connection_id, endpoint);
+            }
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                connection_id,
+                num_established,
+                cause,
+                ..
+            } => {
+                tracing::debug!(peer = %peer_id, ?cause, "connection closed");
+                if num_established == 0 {
+                    self.peers.remove(&peer_id);
+                    self.dialling.disconnected(Instant::now(), &peer_id);
+                    self.sessions
+                        .tell_of(&peer_id, || SessionEvent::Disconnected(peer_id));
+                } else if let Some(peer) = self.peers.get_mut(&peer_id) {
+                    peer.connections.remove(&connection_id);
+                }
+            }
+            SwarmEvent::IncomingConnectionError {
+                send_back_addr,
+                error,
+                ..
+            } => tracing::debug!(address = %send_back_addr, %error, "connection refused"),
+            SwarmEvent::OutgoingConnectionError { peer_id, error, .. } => {
+                tracing::debug!(peer = ?peer_id, %error, "not connected");
+                if let Some(peer) = peer_id {
+                    let why = describe(&error);
+                    self.sessions.tell_of(&peer, || SessionEvent::Unreachable {
+                        peer,
+                        why: why.clone(),
+                    });
+                }
+            }
+            SwarmEvent::ListenerClosed {
+                addresses, reason, ..
+            } => tracing::error!(?addresses, ?reason, "does not listen any more"),
+            SwarmEvent::ListenerError { error, .. } => {
+                tracing::warn!(%error, "a listener failed for a moment");
+            }
+            SwarmEvent::Behaviour(event) => self.on_behaviour(event),
+            _ => {}
+        }
+    }
+
+    fn on_behaviour(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Exchange(event) => self.on_exchange(event),
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                self.identified(peer_id, info);
+            }
+            BehaviourEvent::Ping(ping::Event {
+                peer,
+                result: Ok(rtt),
+                ..
+            }) => {
+                if let Some(peer) = self.peers.get_mut(&peer) {
+                    peer.rtt = Some(rtt);
+                }
+            }
+            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.discovered(found),
+            _ => {}
+        }
+    }
+
+    fn identified(&mut self, id: PeerId, info: identify::Info) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            let printable = |c: &char| !c.is_control();
+            let name = info.agent_version.chars().filter(printable);
+            peer.agent = Some(name.take(AGENT_NAME_LEN_MAX).collect());
+        }
+        if let Some(dht) = self.swarm.behaviour_mut().dht.as_mut()
+            && dht
+                .protocol_names()
+                .iter()
+                .any(|own| (*own == OWN_DHT || *own == PUBLIC_DHT) && info.protocols.contains(own))
+        {
+            for address in info.listen_addrs.into_iter().take(ADDRESSES_PER_PEER_MAX) {
+                dht.add_address(&id, address);
+            }
+        }
+    }
+
+    /// Connects with peers of the local network.
+    fn discovered(&mut self, found: Vec<(PeerId, Multiaddr)>) {
+        let mut addresses: HashMap<PeerId, Vec<Multiaddr>> = HashMap::new();
+        for (peer, address) in found {
+            addresses.entry(peer).or_default().push(address);
+        }
+        for (peer, mut addresses) in addresses {
+            if self.peers.contains_key(&peer) {
+                continue;
+            }
+            addresses.truncate(ADDRESSES_PER_PEER_MAX);
+            let dial = DialOpts::peer_id(peer).addresses(addresses).build();
+            if let Err(error) = self.swarm.dial(dial) {
+                tracing::debug!(%peer, %error, "not dialled");
+            }
+        }
+    }
+
+    /// Addresses that are listened on, with the peer id.
+    fn addresses(&self) -> Vec<Multiaddr> {
+        let own = *self.swarm.local_peer_id();
+        let unique: HashSet<Multiaddr> = self
+            .swarm
+            .listeners()
+            .map(|address| with_peer(address.clone(), own))
+            .collect();
+        let mut addresses: Vec<Multiaddr> = unique.into_iter().collect();
+        addresses.sort_by_key(ToString::to_string);
+        addresses
+    }
+
+    fn status(&self) -> Status {
+        let mut peers: Vec<PeerStatus> = self
+            .peers
+            .iter()
+            .filter_map(|(id, peer)| {
+                let first = peer.connections.values().next()?;
+                let counts = self.swarm.behaviour().exchange.counts(id);
+                Some(PeerStatus {
+                    peer: id.to_string(),
+                    address: first.get_remote_address().to_string(),
+                    inbound: first.is_listener(),
+                    connections: peer.connections.len(),
+                    agent: peer.agent.clone(),
+                    rtt_us: peer.rtt.map(|rtt| rtt.as_micros() as u64),
+                    blocks_sent: counts.sent_blocks,
+                    block_bytes_sent: counts.sent_bytes,
+                    blocks_received: counts.received_blocks,
+                    block_bytes_received: counts.received_bytes,
+                })
+            })
+            .collect();
+        peers.sort_by(|a, b| a.peer.cmp(&b.peer));
+        let texts = |addresses: Vec<Multiaddr>| addresses.iter().map(ToString::to_string).collect();
+        Status {
+            peer: self.swarm.local_peer_id().to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_s: self.started.elapsed().as_secs(),
+            listening: texts(self.addresses()),
+            external: texts(self.swarm.external_addresses().cloned().collect()),
+            bytes_received: self.traffic.received(),
+            bytes_sent: self.traffic.sent(),
+            peers,
+        }
+    }
+}
+
+/// The address, with the peer's id at its end.
+fn with_peer(address: Multiaddr, peer: PeerId) -> Multiaddr {
+    match address.iter().last() {
+        Some(Protocol::P2p(last)) if last == peer => address,
+        _ => address.with(Protocol::P2p(peer)),
+    }
+}
+
+/// An error with its causes, in one line.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text
+}

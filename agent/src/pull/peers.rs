@@ -1,0 +1,250 @@
+//! What is known of the peers that a snapshot is pulled from, and when there is no more hope.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use cid::Cid;
+use libp2p::PeerId;
+
+use super::{PeerShare, PullError};
+use crate::node::SessionEvent;
+
+/// How long nobody may be reachable who never was.
+const UNREACHABLE_WAIT: Duration = Duration::from_secs(5);
+/// How long nobody may be reachable after somebody was.
+const GONE_WAIT: Duration = Duration::from_secs(30);
+/// How long nothing may come although somebody is there.
+const STALLED_WAIT: Duration = Duration::from_secs(120);
+/// How long a block may be missing when every peer has been asked.
+const MISSING_WAIT: Duration = Duration::from_secs(1);
+/// How long a peer may take until it is connected, or cannot be reached.
+const SETTLE_WAIT: Duration = Duration::from_secs(15);
+
+/// The peers of a pull.
+#[derive(Debug)]
+pub(super) struct Peers {
+    peers: BTreeMap<PeerId, Peer>,
+    began: Instant,
+    /// When something came, or somebody, or when somebody went.
+    moved: Instant,
+    was_connected: bool,
+    missing: Option<(Instant, Cid)>,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    state: State,
+    share: PeerShare,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Unknown,
+    Connected,
+    /// With the reason.
+    Gone(String),
+    /// It is kept out, for a reason.
+    KeptOut(String),
+}
+
+impl Peers {
+    pub(super) fn new(peers: &[PeerId]) -> Self {
+        let now = Instant::now();
+        let peer = |id: &PeerId| {
+            let share = PeerShare {
+                peer: id.to_string(),
+                ..PeerShare::default()
+            };
+            let state = State::Unknown;
+            (*id, Peer { state, share })
+        };
+        Self {
+            peers: peers.iter().map(peer).collect(),
+            began: now,
+            moved: now,
+            was_connected: false,
+            missing: None,
+        }
+    }
+
+    /// Notes that a block came.
+    pub(super) fn sent(&mut self, now: Instant, from: Option<PeerId>, len: usize) {
+        self.moved = now;
+        self.missing = None;
+        if let Some(peer) = from.and_then(|peer| self.peers.get_mut(&peer)) {
+            peer.share.blocks += 1;
+            peer.share.bytes += len as u64;
+        }
+    }
+
+    /// Notes what became of a peer, or of a block.
+    pub(super) fn on_event(&mut self, now: Instant, event: SessionEvent) {
+        match event {
+            SessionEvent::Connected(peer) => {
+                self.moved = now;
+                self.was_connected = true;
+                // The new peer has not been asked yet.
+                self.missing = None;
+                self.set(&peer, State::Connected);
+            }
+            SessionEvent::Disconnected(peer) => {
+                self.moved = now;
+                tracing::debug!(%peer, "a peer is gone");
+                self.set(&peer, State::Gone("it went away".to_owned()));
+            }
+            SessionEvent::Unreachable { peer, why } => {
+                let state = self.peers.get(&peer).map(|peer| &peer.state);
+                // A second connection that fails says nothing of the first.
+                if !matches!(state, Some(State::Connected)) {
+                    self.set(&peer, State::Gone(why));
+                }
+            }
+            SessionEvent::Misbehaved { peer, reason } => {
+                self.set(&peer, State::KeptOut(reason.to_string()));
+            }
+            SessionEvent::Missing(cids) => {
+                if let (None, Some(cid)) = (self.missing, cids.first()) {
+                    self.missing = Some((now, *cid));
+                }
+            }
+            SessionEvent::Block { .. } | SessionEvent::Refused { .. } | SessionEvent::Stopped => {}
+        }
+    }
+
+    fn set(&mut self, peer: &PeerId, state: State) {
+        if let Some(peer) = self.peers.get_mut(peer)
+            && !matches!(peer.state, State::KeptOut(_))
+        {
+            peer.state = state;
+        }
+    }
+
+    /// Whether there is hope that anything comes.
+    pub(super) fn check(&self, now: Instant) -> Result<(), PullError> {
+        if self.count(|state| matches!(state, State::KeptOut(_))) == self.peers.len() {
+            return Err(PullError::Unreachable { why: self.why() });
+        }
+        let quiet = now.saturating_duration_since(self.moved);
+        let connected = self.count(|state| matches!(state, State::Connected));
+        let unknown = self.count(|state| matches!(state, State::Unknown));
+        let settled = unknown == 0 || now.saturating_duration_since(self.began) > SETTLE_WAIT;
+        if connected == 0 && settled {
+            let wait = if self.was_connected {
+                GONE_WAIT
+            } else {
+                UNREACHABLE_WAIT
+            };
+            if quiet > wait {
+                return Err(PullError::Unreachable { why: self.why() });
+            }
+        }
+        if let Some((since, cid)) = self.missing
+            && settled
+            && connected > 0
+            && now.saturating_duration_since(since) > MISSING_WAIT
+        {
+            return Err(PullError::Missing { cid });
+        }
+        if quiet > STALLED_WAIT {
+            return Err(PullError::Stalled { after: quiet });
+        }
+        Ok(())
+    }
+
+    /// What each peer sent.
+    pub(super) fn shares(self) -> Vec<PeerShare> {
+        self.peers.into_values().map(|peer| peer.share).collect()
+    }
+
+    fn count(&self, is: impl Fn(&State) -> bool) -> usize {
+        self.peers.values().filter(|peer| is(&peer.state)).count()
+    }
+
+    fn why(&self) -> Vec<String> {
+        self.peers
+            .iter()
+            .map(|(id, peer)| match &peer.state {
+                State::Gone(why) | State::KeptOut(why) => format!("{id}: {why}"),
+                State::Unknown | State::Connected => format!("{id}: no answer"),
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bitswap::Misbehaviour;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn two() -> (Peers, PeerId, PeerId, Instant) {
+        let (one, other) = (PeerId::random(), PeerId::random());
+        let peers = Peers::new(&[one, other]);
+        let start = peers.began;
+        (peers, one, other, start)
+    }
+
+    fn unreachable(peer: PeerId) -> SessionEvent {
+        let why = "refused".to_owned();
+        SessionEvent::Unreachable { peer, why }
+    }
+
+    #[test]
+    fn gives_up_when_nobody_can_be_reached() {
+        let (mut peers, one, other, start) = two();
+        peers.on_event(start, unreachable(one));
+        assert!(peers.check(start + 9 * SECOND).is_ok(), "one is not known");
+        peers.on_event(start, unreachable(other));
+        assert!(peers.check(start + 4 * SECOND).is_ok());
+        let error = peers.check(start + 6 * SECOND).expect_err("no hope");
+        assert!(error.to_string().contains("refused"), "{error}");
+
+        peers.on_event(start, SessionEvent::Connected(one));
+        peers.on_event(start, unreachable(one));
+        assert!(peers.check(start + 60 * SECOND).is_ok(), "it is connected");
+        peers.on_event(start, SessionEvent::Disconnected(one));
+        assert!(peers.check(start + 29 * SECOND).is_ok(), "it may come back");
+        assert!(peers.check(start + 31 * SECOND).is_err());
+    }
+
+    #[test]
+    fn gives_up_at_once_when_all_are_kept_out() {
+        let (mut peers, one, other, start) = two();
+        for peer in [one, other] {
+            assert!(peers.check(start).is_ok());
+            let reason = Misbehaviour::WrongBlock;
+            peers.on_event(start, SessionEvent::Misbehaved { peer, reason });
+            peers.on_event(start, SessionEvent::Disconnected(peer));
+        }
+        let error = peers.check(start).expect_err("no hope");
+        assert!(error.to_string().contains("none of those"), "{error}");
+    }
+
+    #[test]
+    fn gives_up_a_block_that_nobody_has_when_all_were_asked() {
+        let (mut peers, one, other, start) = two();
+        let cid = protocol::block::raw_cid(&[1; 32]);
+        let missing = || SessionEvent::Missing(vec![cid]);
+        peers.on_event(start, SessionEvent::Connected(one));
+        peers.on_event(start, missing());
+        assert!(
+            peers.check(start + 3 * SECOND).is_ok(),
+            "the other may have it"
+        );
+        peers.on_event(start + 3 * SECOND, SessionEvent::Connected(other));
+        assert!(peers.check(start + 6 * SECOND).is_ok(), "it is being asked");
+        peers.on_event(start + 6 * SECOND, missing());
+        assert!(peers.check(start + 6 * SECOND).is_ok());
+        let error = peers.check(start + 8 * SECOND).expect_err("no hope");
+        assert!(matches!(error, PullError::Missing { cid: which } if which == cid));
+        peers.sent(start + 8 * SECOND, Some(other), 7);
+        assert!(peers.check(start + 8 * SECOND).is_ok(), "something came");
+        assert!(peers.check(start + 200 * SECOND).is_err(), "nothing comes");
+        let bytes: Vec<u64> = peers.shares().iter().map(|share| share.bytes).collect();
+        assert_eq!(bytes.iter().sum::<u64>(), 7);
+    }
+}

@@ -1,0 +1,309 @@
+//! What the agent gives away: blocks of the store, to who may have them.
+//!
+//! Nobody may have anything, but for the blocks of shared snapshots. Which blocks these are is found
+//! by walking each shared snapshot once, reading its directories alone, and kept in memory: for each
+//! group of snapshots that are shared with the same peers, the sorted halves of digests, 16 bytes a block.
+//! Directories that several snapshots have in common are walked once.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, Mutex, RwLock},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use cid::Cid;
+use libp2p::PeerId;
+use protocol::block::CODEC_DAG_PB;
+use store::{Store, StoreError};
+
+use crate::{
+    bitswap::Answer,
+    dag,
+    sharing::{self, Share, SharingError},
+};
+
+/// Most blocks of shared snapshots: 16 bytes of memory each. What is beyond is not given away.
+pub(crate) const SHARED_BLOCKS_MAX: usize = 8 << 20;
+/// How old the knowledge of who may have what may be, where nobody tells of a change.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Blocks, and who may have them.
+#[derive(Debug)]
+pub(crate) struct Shelf {
+    store: Arc<Store>,
+    index: RwLock<Arc<Index>>,
+    /// When it was last seen that nothing changed; held while that is looked at.
+    looked: Mutex<Option<Instant>>,
+}
+
+/// Which blocks are shared with whom.
+#[derive(Debug, Default)]
+struct Index {
+    /// The number of changes that this is as of.
+    changes: u64,
+    groups: Vec<Group>,
+}
+
+/// Snapshots that are shared with the same peers.
+#[derive(Debug)]
+struct Group {
+    with: Share,
+    /// Sorted.
+    blocks: Vec<[u8; 16]>,
+}
+
+impl Shelf {
+    /// What is shared of a store.
+    pub(crate) fn new(store: Arc<Store>) -> Self {
+        Self {
+            store,
+            index: RwLock::default(),
+            looked: Mutex::default(),
+        }
+    }
+
+    /// Says of each block whether a peer may have it, and whether it is here.
+    pub(crate) fn answers(&self, peer: &PeerId, cids: &[Cid]) -> Vec<Answer> {
+        let index = self.index();
+        cids.iter()
+            .map(|cid| {
+                if !index.allows(peer, cid) {
+                    return Answer::Denied;
+                }
+                match self.store.block_len(cid) {
+                    Ok(Some(len)) => u32::try_from(len).map_or(Answer::Absent, Answer::Here),
+                    Ok(None) => Answer::Absent,
+                    Err(error) => {
+                        tracing::warn!(%cid, %error, "a block cannot be looked up");
+                        Answer::Absent
+                    }
+                }
+            })
+            .collect()
+    }
+
+    /// Reads blocks for a peer that may have them, each checked.
+    pub(crate) fn load(&self, peer: &PeerId, cids: &[Cid]) -> Vec<Option<Bytes>> {
+        let index = self.index();
+        let load = |cid: &Cid| {
+            if !index.allows(peer, cid) {
+                return None;
+            }
+            let block = match self.store.get(cid) {
+                Ok(block) => block?,
+                Err(error) => {
+                    tracing::warn!(%cid, %error, "a block cannot be read");
+                    return None;
+                }
+            };
+            match block.verify() {
+                Ok(block) => Some(Bytes::from(block.into_bytes())),
+                Err(error) => {
+                    tracing::error!(%cid, %error, "a block of the store is damaged");
+                    None
+                }
+            }
+        };
+        cids.iter().map(load).collect()
+    }
+
+    /// Takes in changes of who may have what, before it returns.
+    ///
+    /// # Errors
+    /// The store failed, or a record is malformed; then what was known stays.
+    pub(crate) fn refresh(&self) -> Result<(), SharingError> {
+        let mut looked = self.looked.lock().expect("no panic while it is held");
+        self.look()?;
+        *looked = Some(Instant::now());
+        Ok(())
+    }
+
+    fn look(&self) -> Result<(), SharingError> {
+        let changes = sharing::changes(&self.store)?;
+        if self.current().changes == changes {
+            return Ok(());
+        }
+        let index = Arc::new(Index::build(&self.store, changes)?);
+        *self.index.write().expect("no panic while it is held") = index;
+        Ok(())
+    }
+
+    fn current(&self) -> Arc<Index> {
+        self.index
+            .read()
+            .expect("no panic while it is held")
+            .clone()
+    }
+
+    /// What is shared, as of a moment ago at most.
+    fn index(&self) -> Arc<Index> {
+        // If another thread is looking, what was known a moment ago has to do.
+        if let Ok(mut looked) = self.looked.try_lock()
+            && looked.is_none_or(|at| at.elapsed() > LOOK_EVERY)
+        {
+            if let Err(error) = self.look() {
+                tracing::error!(%error, "it is not known who may have what");
+            }
+            *looked = Some(Instant::now());
+        }
+        self.current()
+    }
+}
+
+impl Index {
+    fn allows(&self, peer: &PeerId, cid: &Cid) -> bool {
+        let Some(short) = dag::short(cid) else {
+            return false;
+        };
+        self.groups
+            .iter()
+            .any(|group| group.with.allows(peer) && group.blocks.binary_search(&short).is_ok())
+    }
+
+    fn build(store: &Store, changes: u64) -> Result<Self, SharingError> {
+        let mut by_share: BTreeMap<Share, Vec<Cid>> = BTreeMap::new();
+        for (root, share) in sharing::shares(store)? {
+            by_share.entry(share).or_default().push(root);
+        }
+        let mut left = SHARED_BLOCKS_MAX;
+        let mut groups = Vec::new();
+        for (with, roots) in by_share {
+            let blocks = blocks_under(store, roots, left)?;
+            left -= blocks.len();
+            groups.push(Group { with, blocks });
+        }
+        if left == 0 {
+            tracing::error!(
+                limit = SHARED_BLOCKS_MAX,
+                "more blocks are shared than can be; some are not given away"
+            );
+        }
+        Ok(Self { changes, groups })
+    }
+}
+
+/// All blocks under some roots that are here, at most `max`, sorted.
+fn blocks_under(store: &Store, roots: Vec<Cid>, max: usize) -> Result<Vec<[u8; 16]>, StoreError> {
+    let mut blocks = Vec::new();
+    let mut nodes = HashSet::new();
+    let mut todo = roots;
+    while let Some(cid) = todo.pop() {
+        let Some(short) = dag::short(&cid) else {
+            continue;
+        };
+        if cid.codec() != CODEC_DAG_PB {
+            blocks.push(short);
+        } else if nodes.insert(short) {
+            let block = store.get(&cid)?.and_then(|block| block.verify().ok());
+            match block.as_ref().map(dag::links) {
+                Some(Ok(links)) => todo.extend(links.into_iter().map(|link| link.cid)),
+                Some(Err(_)) | None => tracing::warn!(%cid, "a shared snapshot is not whole"),
+            }
+        }
+        if blocks.len() + nodes.len() >= 2 * max {
+            break;
+        }
+    }
+    blocks.extend(nodes);
+    blocks.sort_unstable();
+    blocks.dedup();
+    blocks.truncate(max);
+    blocks.shrink_to_fit();
+    Ok(blocks)
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{
+        block::Block,
+        unixfs::{BuildError, Entry, directory},
+    };
+
+    use super::*;
+
+    /// Puts a directory of raw blocks into the store, and returns the CIDs of all its blocks, the
+    /// root last.
+    fn tree(store: &Store, texts: &[&str]) -> Vec<Cid> {
+        let mut all = Vec::new();
+        let mut entries = Vec::new();
+        for text in texts {
+            let bytes = text.as_bytes().to_vec();
+            let cid = protocol::block::raw_cid(&protocol::block::sha256(&bytes));
+            entries.push(Entry {
+                name: (*text).to_owned(),
+                cid,
+                tsize: bytes.len() as u64,
+            });
+            all.push(cid);
+            let block = Block::verify(cid, bytes).expect("its own hash");
+            store.put(block).expect("puts");
+        }
+        directory::<BuildError>(entries, &mut |block| {
+            all.push(*block.cid());
+            store.put(block).expect("puts");
+            Ok(())
+        })
+        .expect("builds");
+        all
+    }
+
+    #[test]
+    fn only_blocks_of_shared_snapshots_are_given_to_those_they_are_shared_with() {
+        let home = tempfile::tempdir().expect("a directory");
+        let store = Store::open(home.path(), "test").expect("opens");
+        let mine = tree(&store, &["both", "mine"]);
+        let theirs = tree(&store, &["both", "theirs"]);
+        let open = tree(&store, &["both", "open"]);
+        store.commit().expect("commits");
+        let (friend, stranger) = (PeerId::random(), PeerId::random());
+        let store = Arc::new(store);
+        let shelf = Shelf::new(store.clone());
+        let may = |peer: &PeerId, cids: &[Cid]| -> Vec<bool> {
+            let loaded = shelf.load(peer, cids);
+            let answers = shelf.answers(peer, cids);
+            for ((cid, answer), bytes) in cids.iter().zip(&answers).zip(&loaded) {
+                let size = bytes.as_ref().map(|bytes| bytes.len() as u32);
+                let expected = size.map_or(Answer::Denied, Answer::Here);
+                assert_eq!(*answer, expected, "{cid}");
+            }
+            loaded.iter().map(Option::is_some).collect()
+        };
+        let set = |root: &Cid, public, peers: &[PeerId]| {
+            let share = Share {
+                public,
+                peers: peers.iter().copied().collect(),
+            };
+            sharing::set_share(&store, root, &share).expect("sets");
+            shelf.refresh().expect("refreshes");
+        };
+        assert_eq!(may(&friend, &mine), [false; 3]);
+
+        set(&theirs[2], false, &[friend]);
+        assert_eq!(may(&friend, &theirs), [true; 3]);
+        assert_eq!(may(&stranger, &theirs), [false; 3]);
+        assert_eq!(may(&friend, &mine), [true, false, false], "one is in both");
+
+        set(&open[2], true, &[]);
+        assert_eq!(may(&stranger, &open), [true; 3]);
+        assert_eq!(may(&stranger, &theirs), [true, false, false]);
+        assert_eq!(may(&friend, &theirs), [true; 3]);
+
+        set(&theirs[2], false, &[]);
+        assert_eq!(may(&friend, &theirs), [true, false, false]);
+        let absent = protocol::block::raw_cid(&[9; 32]);
+        assert_eq!(shelf.answers(&friend, &[absent]), [Answer::Denied]);
+    }
+
+    #[test]
+    fn blocks_beyond_the_limit_are_not_given_away() {
+        let home = tempfile::tempdir().expect("a directory");
+        let store = Store::open(home.path(), "test").expect("opens");
+        let all = tree(&store, &["a", "b", "c"]);
+        store.commit().expect("commits");
+        for max in 0..=4 {
+            let found = blocks_under(&store, vec![all[3]], max).expect("walks");
+            assert_eq!(found.len(), max);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! `agent`: the node among its peers.
+
+use std::path::PathBuf;
+
+use agent::{
+    control::Client,
+    daemon::Daemon,
+    node::{Dht, Listen, Multiaddr, NodeOptions, PeerStatus, Status, SwarmKey},
+};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::{
+    context::Context,
+    error::CliError,
+    signals,
+    ui::{Printable, Size},
+};
+
+/// Run the node, and see what it does
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    Run(RunArgs),
+    Status(StatusArgs),
+}
+
+/// Run the node of this home until it is told to stop
+///
+/// Prints a line `listening MULTIADDR` for each address, and then `ready`. Other verbs go on
+/// working on the same home meanwhile.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    /// Address to listen on [default: 127.0.0.1, TCP and QUIC on free ports]
+    #[arg(long, value_name = "MULTIADDR")]
+    listen: Vec<Multiaddr>,
+    /// Peer to stay connected with; the address ends with /p2p/PEER
+    #[arg(long, value_name = "MULTIADDR")]
+    peer: Vec<Multiaddr>,
+    /// Which DHT to take part in
+    #[arg(long, value_enum, default_value_t = DhtChoice::Own)]
+    dht: DhtChoice,
+    /// Look for peers on the local network, and be found there
+    #[arg(long)]
+    mdns: bool,
+    /// Carry connections of peers that cannot reach each other
+    #[arg(long)]
+    relay: bool,
+    /// Key of a private network (TCP only), as Kubo has it in swarm.key
+    #[arg(long, value_name = "FILE")]
+    swarm_key: Option<PathBuf>,
+}
+
+/// Say what the running agent does: peers, addresses, bytes, uptime
+#[derive(Debug, clap::Args)]
+pub(crate) struct StatusArgs {}
+
+/// A DHT.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum DhtChoice {
+    /// None
+    Off,
+    /// The one of nodes of this program
+    Own,
+    /// The one that IPFS nodes share
+    Public,
+}
+
+#[derive(Serialize)]
+struct Listening {
+    address: String,
+}
+
+#[derive(Serialize)]
+struct Ready {
+    peer: String,
+    pid: u32,
+}
+
+impl Command {
+    pub(crate) fn run(self, context: &Context) -> Result<(), CliError> {
+        match self {
+            Self::Run(args) => args.run(context),
+            Self::Status(args) => args.run(context),
+        }
+    }
+}
+
+impl RunArgs {
+    fn run(self, context: &Context) -> Result<(), CliError> {
+        let home = context.open_home()?;
+        let options = self.options()?;
+        let stop = signals::pipe()?;
+        let daemon = Daemon::start(&home, &options)?;
+        for address in daemon.addresses() {
+            let listening = Listening {
+                address: address.to_string(),
+            };
+            let text = format!("listening {address}");
+            context.ui.answer("listening", &listening, text)?;
+        }
+        let ready = Ready {
+            peer: home.peer_id().to_string(),
+            pid: std::process::id(),
+        };
+        context.ui.answer("ready", &ready, "ready")?;
+        Ok(daemon.run(stop)?)
+    }
+
+    fn options(self) -> Result<NodeOptions, CliError> {
+        Ok(NodeOptions {
+            listen: match self.listen {
+                addresses if addresses.is_empty() => Listen::Loopback,
+                addresses => Listen::At(addresses),
+            },
+            peers: self.peer,
+            dht: match self.dht {
+                DhtChoice::Off => Dht::Off,
+                DhtChoice::Own => Dht::Own,
+                DhtChoice::Public => Dht::Public,
+            },
+            mdns: self.mdns,
+            relay: self.relay,
+            private: swarm_key(self.swarm_key)?,
+        })
+    }
+}
+
+/// Reads the key of a private network, if there is to be one.
+pub(super) fn swarm_key(path: Option<PathBuf>) -> Result<Option<SwarmKey>, CliError> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    SwarmKey::read(&path).map(Some).map_err(|cause| {
+        CliError::failed(format!("cannot use the swarm key {}", path.display()))
+            .cause(&cause)
+            .hint("name a file as Kubo has it in swarm.key, the same for all nodes")
+    })
+}
+
+impl StatusArgs {
+    fn run(self, context: &Context) -> Result<(), CliError> {
+        let home = context.open_home()?;
+        let Some(client) = Client::connect(home.path()) else {
+            return Err(CliError::failed("no agent runs on this home")
+                .hint("`souverain agent run` starts one"));
+        };
+        let status = client.status()?;
+        context.ui.answer("status", &status, text(&status))
+    }
+}
+
+fn text(status: &Status) -> String {
+    let mut lines = vec![
+        format!("peer       {}", status.peer),
+        format!("version    {} (process {})", status.version, status.pid),
+        format!("uptime     {} s", status.uptime_s),
+    ];
+    let addresses = |label: &str, list: &[String]| -> Vec<String> {
+        list.iter().map(|a| format!("{label}  {a}")).collect()
+    };
+    lines.extend(addresses("listening", &status.listening));
+    lines.extend(addresses("external ", &status.external));
+    lines.push(format!("received   {}", Size(status.bytes_received)));
+    lines.push(format!("sent       {}", Size(status.bytes_sent)));
+    lines.push(format!("peers      {}", status.peers.len()));
+    lines.extend(status.peers.iter().map(peer_line));
+    lines.join("\n")
+}
+
+fn peer_line(peer: &PeerStatus) -> String {
+    let direction = if peer.inbound { "from" } else { "to" };
+    let mut line = format!("  {}  {direction} {}", peer.peer, peer.address);
+    if let Some(rtt) = peer.rtt_us {
+        line.push_str(&format!("  {}.{} ms", rtt / 1000, rtt % 1000 / 100));
+    }
+    if let Some(agent) = &peer.agent {
+        line.push_str(&format!("  {}", Printable(agent)));
+    }
+    line
+}

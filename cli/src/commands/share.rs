@@ -1,0 +1,126 @@
+//! `share`: who may have a snapshot.
+
+use std::str::FromStr;
+
+use agent::{
+    control::Client,
+    node::PeerId,
+    sharing::{self, Share},
+};
+use serde::Serialize;
+
+use crate::{context::Context, error::CliError, reference::SnapshotRef};
+
+/// Say or change who may have a snapshot: nobody, unless told otherwise
+///
+/// What is shared are sealed bytes: who has them can carry and check them, and only key holders
+/// can read them. Without options, prints with whom the snapshot is shared now.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The snapshot: a CID, or its first 8 or more characters
+    #[arg(value_name = "CID")]
+    snapshot: SnapshotRef,
+    /// A peer that may have it, or `public` for everyone who asks
+    #[arg(long, value_name = "PEER|public")]
+    with: Vec<Who>,
+    /// A peer that may not have it any more, `public`, or `all` for nobody at all
+    #[arg(long, value_name = "PEER|public|all")]
+    without: Vec<Who>,
+}
+
+/// Whom a snapshot can be shared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Public,
+    All,
+    Peer(PeerId),
+}
+
+/// Why a word names nobody.
+#[derive(Debug, thiserror::Error)]
+#[error("neither the id of a peer, 12D3…, nor a word for several")]
+struct WhoError;
+
+impl FromStr for Who {
+    type Err = WhoError;
+
+    fn from_str(text: &str) -> Result<Self, WhoError> {
+        match text {
+            "public" => Ok(Self::Public),
+            "all" => Ok(Self::All),
+            // An address that ends with the peer will do.
+            text => text
+                .rsplit('/')
+                .next()
+                .and_then(|id| id.parse().ok())
+                .map(Self::Peer)
+                .ok_or(WhoError),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Shared {
+    cid: String,
+    public: bool,
+    peers: Vec<String>,
+}
+
+impl Args {
+    pub(crate) fn run(self, context: &Context) -> Result<(), CliError> {
+        if self.with.contains(&Who::All) {
+            return Err(CliError::usage("`--with all` says nothing")
+                .hint("`--with public` shares with everyone who asks"));
+        }
+        let reads_only = self.with.is_empty() && self.without.is_empty();
+        let store = if reads_only {
+            context.open_store_to_read("share")?
+        } else {
+            context.open_store_to_write("share")?
+        };
+        let root = self.snapshot.resolve(&store)?;
+        let mut share = sharing::share(&store, &root)?;
+        if !reads_only {
+            self.change(&mut share);
+            sharing::set_share(&store, &root, &share)?;
+            drop(store);
+            let home = context.home()?;
+            if let Some(Err(error)) = Client::connect(&home).map(Client::refresh) {
+                context.ui.warn(format!(
+                    "the running agent has not taken in the change yet: {error}"
+                ))?;
+            }
+        }
+        let shared = Shared {
+            cid: root.to_string(),
+            public: share.public,
+            peers: share.peers.iter().map(ToString::to_string).collect(),
+        };
+        let mut lines: Vec<&str> = shared.peers.iter().map(String::as_str).collect();
+        if share.public {
+            lines.insert(0, "public");
+        }
+        if lines.is_empty() && !context.ui.is_json() {
+            context.ui.note("nobody may have it");
+            return Ok(());
+        }
+        context.ui.answer("share", &shared, lines.join("\n"))
+    }
+
+    fn change(&self, share: &mut Share) {
+        for who in &self.without {
+            match who {
+                Who::All => *share = Share::default(),
+                Who::Public => share.public = false,
+                Who::Peer(peer) => drop(share.peers.remove(peer)),
+            }
+        }
+        for who in &self.with {
+            match who {
+                Who::Public => share.public = true,
+                Who::Peer(peer) => drop(share.peers.insert(*peer)),
+                Who::All => {}
+            }
+        }
+    }
+}

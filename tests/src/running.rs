@@ -1,0 +1,99 @@
+//! An agent that runs, as a process of its own.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, ChildStdout, Command},
+};
+
+use crate::program::Sandbox;
+
+/// A running agent; killed when it is dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    /// Where it listens.
+    pub addresses: Vec<String>,
+}
+
+impl Running {
+    /// Starts the agent of a home, and waits until it is ready.
+    ///
+    /// # Panics
+    /// It does not get ready.
+    #[must_use]
+    pub fn start(sandbox: &Sandbox, args: &[&str]) -> Self {
+        let mut child = sandbox.spawn(&[&["agent", "run"], args].concat());
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let mut addresses = Vec::new();
+        loop {
+            let mut line = String::new();
+            stdout.read_line(&mut line).expect("reads");
+            match line.trim_end().split_once(' ') {
+                Some(("listening", address)) => addresses.push(address.to_owned()),
+                None if line == "ready\n" => break,
+                _ => panic!("{line:?}"),
+            }
+        }
+        Self {
+            child,
+            stdout,
+            addresses,
+        }
+    }
+
+    /// The address over TCP.
+    ///
+    /// # Panics
+    /// There is none.
+    #[must_use]
+    pub fn tcp(&self) -> &str {
+        let found = self.addresses.iter().find(|a| a.contains("/tcp/"));
+        found.expect("listens on TCP")
+    }
+
+    /// Memory that it has resident, in KiB.
+    ///
+    /// # Panics
+    /// It has ended.
+    #[must_use]
+    pub fn memory_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        number.expect("a number").parse().expect("a number")
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Panics
+    /// It has ended.
+    pub fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &id]).status();
+        assert!(sent.expect("runs").success());
+    }
+
+    /// Stops it, which must work, and returns what it said on standard error.
+    ///
+    /// # Panics
+    /// It does not stop cleanly.
+    pub fn stop(mut self) -> String {
+        self.signal("-TERM");
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).expect("reads");
+        let mut stderr = String::new();
+        let mut pipe = self.child.stderr.take().expect("piped");
+        pipe.read_to_string(&mut stderr).expect("reads");
+        assert!(self.child.wait().expect("ends").success(), "{stderr}");
+        stderr
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
