@@ -68,7 +68,7 @@ fn refuses_packs_without_their_index() {
     let home = filled();
     std::fs::remove_dir_all(home.path().join("index")).unwrap();
     match Store::open(home.path(), "test") {
-        Err(StoreError::Damaged { what, .. }) => assert!(what.contains("not the index")),
+        Err(StoreError::Damaged { what, .. }) => assert!(what.contains("is missing")),
         other => panic!("{other:?}"),
     }
     assert_eq!(blocks_in_packs(home.path()).len(), 3);
