@@ -22,8 +22,7 @@ use store::{Store, StoreError};
 
 use crate::{
     bitswap::{RefusedBecause, Wanted},
-    catalog,
-    dag,
+    catalog, dag,
     handover::{self, HandoverError},
     node::{Handle, Session, SessionEvent, Stopped},
     progress::Progress,
