@@ -247,8 +247,8 @@ pub enum Effect {
         /// Why not.
         because: RefusedBecause,
     },
-    /// No connected peer of the session has these blocks: they stay wanted, are asked for again from
-    /// time to time, and of peers that are added.
+    /// No connected peer of the session has these blocks, or answers about them: they stay wanted, are
+    /// asked for again from time to time, and of peers that are added. Said once, until a peer is added.
     Missing {
         /// The session.
         session: SessionId,

@@ -79,6 +79,8 @@ pub const PEERS_PER_SESSION_MAX: usize = 64;
 pub const ASKED_PER_PEER_MAX: usize = 768;
 /// Blocks whose presence is asked of a peer at once.
 pub const PROBED_PER_PEER_MAX: usize = 128;
+/// The same, of a peer that is silent.
+pub const PROBED_OF_SILENT_MAX: usize = 8;
 /// Bytes that are asked of a peer at once, to begin with.
 pub const WINDOW_SIZE_INITIAL: u64 = 8 << 20;
 /// Bytes that are asked of a peer at once, at least.
@@ -112,5 +114,3 @@ pub const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// Windows of a rate schedule.
 pub const SCHEDULE_WINDOWS_MAX: usize = 64;
-/// Peers with a rate of their own.
-pub const RATED_PEERS_MAX: usize = 1024;

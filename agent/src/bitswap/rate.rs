@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use libp2p_identity::PeerId;
 
-use super::limits::{RATED_PEERS_MAX, SCHEDULE_WINDOWS_MAX};
+use super::limits::SCHEDULE_WINDOWS_MAX;
 
 /// Minutes of a day.
 const DAY_MINUTES: u16 = 24 * 60;
@@ -23,19 +23,6 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// Checks that there are not more peers with a rate of their own than there may be.
-    ///
-    /// # Errors
-    /// There are.
-    pub fn check(&self) -> Result<(), ScheduleError> {
-        if self.upload_of_peer.len() > RATED_PEERS_MAX {
-            return Err(ScheduleError::TooManyPeers {
-                peers: self.upload_of_peer.len(),
-            });
-        }
-        Ok(())
-    }
-
     pub(super) fn upload_to(&self, peer: &PeerId) -> &Schedule {
         self.upload_of_peer
             .get(peer)
@@ -75,12 +62,6 @@ pub enum ScheduleError {
     TooManyWindows {
         /// How many there are.
         windows: usize,
-    },
-    /// There are more peers with a rate of their own than there may be.
-    #[error("{peers} peers with rates are more than the limit of {RATED_PEERS_MAX}")]
-    TooManyPeers {
-        /// How many there are.
-        peers: usize,
     },
 }
 

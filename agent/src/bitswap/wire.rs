@@ -59,8 +59,9 @@ pub(super) fn decode(bytes: Bytes) -> Result<WireMessage, MessageError> {
             MESSAGE_PAYLOAD => decode_payload(&bytes, value.bytes()?, &mut message)?,
             MESSAGE_PRESENCES => decode_presence(value.bytes()?, &mut message)?,
             MESSAGE_PENDING_BYTES => {
-                // An int32 below zero means nothing; nothing is decided by this number.
-                message.pending_bytes = u32::try_from(value.number()?).unwrap_or(0);
+                // What is no int32, or below zero, means nothing; nothing is decided by this number.
+                let pending = i32::try_from(value.number()?).unwrap_or(0);
+                message.pending_bytes = pending.unsigned_abs();
             }
             _ => {}
         }

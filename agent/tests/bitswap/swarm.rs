@@ -13,10 +13,12 @@ use crate::{
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Runs of the swarm; more where `BITSWAP_SEEDS` says so.
-fn seeds(default: u64) -> u64 {
-    let given = std::env::var("BITSWAP_SEEDS").ok();
-    given.and_then(|text| text.parse().ok()).unwrap_or(default)
+/// The seeds of a test: as many as it wants, or `BITSWAP_SEEDS`, a number or a range `7..9`.
+fn seeds(default: u64) -> std::ops::Range<u64> {
+    let given = std::env::var("BITSWAP_SEEDS").unwrap_or_default();
+    let (from, to) = given.split_once("..").unwrap_or(("0", &given));
+    let number = |text: &str| text.parse().ok();
+    number(from).unwrap_or(0)..number(to).unwrap_or(default)
 }
 
 fn blocks(world: &mut World, count: u64) -> Vec<(Cid, Bytes)> {
@@ -91,7 +93,7 @@ fn swarm(seed: u64) {
         world.run(when, |world| world.has_all(leecher, &blocks));
         world.vanish(nodes[0]);
     }
-    let done = world.run(10 * MINUTE, |world| world.has_all(leecher, &blocks));
+    let done = world.run(3 * MINUTE, |world| world.has_all(leecher, &blocks));
     let lacking = blocks
         .iter()
         .filter(|(cid, _)| !world.nodes[leecher].received.contains_key(cid));
@@ -110,14 +112,14 @@ fn swarm(seed: u64) {
 
 #[test]
 fn every_block_that_an_honest_peer_has_arrives_once() {
-    for seed in 0..seeds(150) {
+    for seed in seeds(150) {
         swarm(seed);
     }
 }
 
 #[test]
 fn nodes_that_all_want_the_same_serve_each_other() {
-    for seed in 0..seeds(20) {
+    for seed in seeds(20) {
         let _seed = Seed(seed);
         let mut world = World::new(seed);
         let blocks = blocks(&mut world, 100);
@@ -231,4 +233,52 @@ fn a_peer_that_vanishes_is_replaced_before_its_death_is_noticed() {
     world.vanish(holders[0]);
     let done = world.run(Duration::from_secs(18), |w| w.has_all(leecher, &blocks));
     assert!(done, "{} came", world.nodes[leecher].received.len());
+}
+
+#[test]
+fn peers_that_do_not_deliver_cost_a_few_seconds_at_most() {
+    let link = Link {
+        delay: ms(20),
+        bytes_per_second: 10 << 20,
+        ..Link::default()
+    };
+    let broken = Link {
+        loss_percent: 100,
+        ..link
+    };
+    let took = |others: &[(Option<Hostile>, Link)]| {
+        let mut world = World::new(2);
+        let blocks: Vec<_> = (0..300).map(|i| block(i, 100_000)).collect();
+        let leecher = world.honest(Rates::default());
+        let holder = world.honest(Rates::default());
+        for block in &blocks {
+            world.put(holder, block);
+        }
+        let mut peers = vec![holder];
+        world.link(leecher, holder, link);
+        for (hostile, link) in others {
+            let peer = match hostile {
+                Some(hostile) => world.hostile(*hostile),
+                None => world.honest(Rates::default()),
+            };
+            world.link(leecher, peer, *link);
+            peers.push(peer);
+        }
+        world.want(leecher, &peers, &blocks);
+        assert!(world.run(5 * MINUTE, |world| world.has_all(leecher, &blocks)));
+        world.now
+    };
+    let alone = took(&[]);
+    for hostile in [Hostile::Silent, Hostile::EmptyPromises, Hostile::HasNothing] {
+        let beside = took(&[(Some(hostile), link); 3]);
+        assert!(
+            beside < alone + ms(5000),
+            "{hostile:?}: {beside:?} against {alone:?}"
+        );
+    }
+    let beside = took(&[(None, broken)]);
+    assert!(
+        beside < alone + ms(5000),
+        "broken: {beside:?} against {alone:?}"
+    );
 }

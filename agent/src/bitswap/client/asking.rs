@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use super::{
-    Client, Now, Outbox, Protocol, SessionId,
+    Client, Key, Now, Outbox, Protocol, SessionId,
     peer::{Ask, Peer},
     session::Session,
 };
 use crate::bitswap::{
     events::Effect,
-    limits::{PROBED_PER_PEER_MAX, RETRY_AFTER, SILENCE_CHECK, WINDOW_SIZE_TOTAL_MAX},
+    limits::{
+        PROBED_OF_SILENT_MAX, PROBED_PER_PEER_MAX, RETRY_AFTER, SILENCE_CHECK,
+        WINDOW_SIZE_TOTAL_MAX,
+    },
     message::{Message, Wantlist},
     rate::Rates,
 };
@@ -45,8 +48,8 @@ impl Client {
                 session.retry();
             }
         }
-        let missing = self.sessions.values().any(Session::has_missing);
-        if missing && self.retry_at.is_none() {
+        let waits = |session: &Session| session.has_missing() || session.has_pending();
+        if self.sessions.values().any(waits) && self.retry_at.is_none() {
             self.retry_at = Some(now.elapsed + RETRY_AFTER);
         }
     }
@@ -128,15 +131,19 @@ impl Client {
                 continue;
             };
             // Before 1.2.0 a want for presence is one for the block.
-            if peer.protocol == Protocol::V1_1 || peer.silent {
+            if peer.protocol == Protocol::V1_1 {
                 continue;
             }
-            let room = PROBED_PER_PEER_MAX.saturating_sub(peer.probed.len());
-            for (key, cid, priority) in session.probes_for(slot, room) {
-                if !peer.asked.contains_key(&key) {
-                    peer.probe(key, cid, priority, now.elapsed);
-                    self.unsent.insert(id);
-                }
+            let most = if peer.silent {
+                PROBED_OF_SILENT_MAX
+            } else {
+                PROBED_PER_PEER_MAX
+            };
+            let room = most.saturating_sub(peer.probed.len());
+            let asked = |key: &Key| peer.asked.contains_key(key) || peer.probed.contains_key(key);
+            for (key, cid, priority) in session.probes_for(slot, room, asked) {
+                peer.probe(key, cid, priority, now.elapsed);
+                self.unsent.insert(id);
             }
         }
     }

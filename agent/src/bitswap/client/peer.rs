@@ -149,6 +149,12 @@ impl Peer {
     pub(super) fn settle(&mut self, key: &Key) -> Option<Ask> {
         let probed = self.probed.remove(key).is_some();
         let asked = self.asked.remove(key);
+        // What is settled before it was sent is not to be asked after all.
+        if let Some(entry) = self.unsent.get(key)
+            && entry.request != Request::Cancel
+        {
+            self.unsent.remove(key);
+        }
         if let Some(ask) = &asked {
             self.in_flight_bytes -= ask.bytes;
         }
@@ -168,9 +174,17 @@ impl Peer {
         }
     }
 
+    /// It gave what it owed, or some of it.
     pub(super) fn heard(&mut self, now: Duration) {
         self.heard_at = now;
         self.silent = false;
+    }
+
+    /// It promised something, which does not make up for what it owes.
+    pub(super) fn promised(&mut self, now: Duration) {
+        if !self.silent {
+            self.heard_at = now;
+        }
     }
 
     /// Counts a block that nobody wants any more; whether the peer may go on.

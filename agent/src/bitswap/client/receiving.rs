@@ -120,12 +120,18 @@ impl Client {
                 Err(Misbehaviour::Flood)
             };
         }
-        peer.heard(now.elapsed);
-        let at = peer.probed.get(key).copied();
         if have && peer.asked.contains_key(key) {
-            // The block is still to come.
+            // The block itself is owed; that it is there is no answer.
             peer.probed.remove(key);
-        } else if let Some(ask) = peer.settle(key) {
+            return Ok(());
+        }
+        if have {
+            peer.promised(now.elapsed);
+        } else {
+            peer.heard(now.elapsed);
+        }
+        let at = peer.probed.get(key).copied();
+        if let Some(ask) = peer.settle(key) {
             self.in_flight_bytes -= ask.bytes;
             self.download.give_back(ask.bytes);
             if !ask.repeated {

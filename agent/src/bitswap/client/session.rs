@@ -56,13 +56,13 @@ pub(super) struct Want {
     state: State,
     /// Members that said HAVE.
     have: u64,
-    /// Members that said DONT_HAVE, or nothing for too long.
+    /// Members that said DONT_HAVE.
     dont: u64,
+    /// Members that said nothing for too long; void when all did.
+    late: u64,
     /// Members that were told of the want, and have to be told when it ends.
     pub(super) told: u64,
     reported: bool,
-    /// Asked of a second member while the first still owed it.
-    doubled: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,9 +105,9 @@ impl Session {
             state: State::Pending,
             have: 0,
             dont: 0,
+            late: 0,
             told: 0,
             reported: false,
-            doubled: false,
         };
         let index = if let Some(index) = self.free.pop() {
             self.wants[index as usize] = Some(want);
@@ -188,6 +188,7 @@ impl Session {
             let Some(want) = want else { continue };
             want.have &= !bit;
             want.dont &= !bit;
+            want.late &= !bit;
             want.told &= !bit;
             if usable {
                 want.reported = false;
@@ -209,14 +210,23 @@ impl Session {
         self.changes += 1;
     }
 
-    /// Asks everyone again for what was missing.
+    /// Asks everyone again for what was missing, or was asked of nobody.
     pub(super) fn retry(&mut self) {
+        for index in &self.pending {
+            if let Some(Some(want)) = self.wants.get_mut(*index as usize)
+                && want.state == State::Pending
+            {
+                want.dont = 0;
+                want.late = 0;
+            }
+        }
         for index in std::mem::take(&mut self.missing) {
             if let Some(Some(want)) = self.wants.get_mut(index as usize)
                 && want.state == State::Missing
             {
                 want.state = State::Pending;
                 want.dont = 0;
+                want.late = 0;
                 self.pending.push_back(index);
             }
         }
@@ -231,6 +241,7 @@ impl Session {
         if let Some(want) = self.wants[index as usize].as_mut() {
             want.have |= 1 << slot;
             want.dont &= !(1 << slot);
+            want.late &= !(1 << slot);
             if want.state == State::Missing {
                 want.state = State::Pending;
                 self.pending.push_front(index);
@@ -240,7 +251,7 @@ impl Session {
         self.score(slot, true);
     }
 
-    /// Notes that a member has not a block, or does not answer about it.
+    /// Notes that a member has not a block.
     pub(super) fn has_not(&mut self, key: &Key, slot: usize) {
         self.score(slot, false);
         let Some(&index) = self.by_key.get(key) else {
@@ -257,18 +268,39 @@ impl Session {
         }
     }
 
+    /// Notes that a member did not answer about a block; whether there is another to ask. A block
+    /// that nobody answers about is reported as missing.
+    pub(super) fn is_late(&mut self, key: &Key, slot: usize, again: bool) -> bool {
+        self.score(slot, false);
+        let usable = self.usable();
+        let Some(&index) = self.by_key.get(key) else {
+            return false;
+        };
+        let Some(want) = self.wants[index as usize].as_mut() else {
+            return false;
+        };
+        let bit = 1 << slot;
+        let others = usable & !want.dont & !bit;
+        want.have &= !bit;
+        want.late |= bit;
+        if others & !want.late == 0 {
+            want.late = if others == 0 { 0 } else { bit };
+            if (again || others != 0) && !want.reported {
+                want.reported = true;
+                self.unreported.push(want.cid);
+            }
+        }
+        if others != 0 && want.state == (State::Asked { slot }) {
+            want.told &= !bit;
+            self.make_pending(index);
+        }
+        self.changes += 1;
+        others != 0
+    }
+
     /// Notes that a member sent a block that it was asked for.
     pub(super) fn served(&mut self, slot: usize) {
         self.score(slot, true);
-    }
-
-    /// Notes that a member is not to be told when the want ends.
-    pub(super) fn untell(&mut self, key: &Key, slot: usize) {
-        if let Some(index) = self.by_key.get(key)
-            && let Some(want) = self.wants[*index as usize].as_mut()
-        {
-            want.told &= !(1 << slot);
-        }
     }
 
     /// Whether this member was asked for the block.
@@ -277,15 +309,6 @@ impl Session {
             .get(key)
             .and_then(|index| self.wants[*index as usize].as_ref())
             .is_some_and(|want| want.state == State::Asked { slot })
-    }
-
-    /// Whether another member could be asked for the block.
-    pub(super) fn has_other(&self, key: &Key, slot: usize) -> bool {
-        let want = self
-            .by_key
-            .get(key)
-            .and_then(|index| self.wants[*index as usize].as_ref());
-        want.is_some_and(|want| self.usable() & !want.dont & !(1 << slot) != 0)
     }
 
     fn priority(&self, index: u32) -> i32 {

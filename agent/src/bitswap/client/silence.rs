@@ -41,7 +41,7 @@ impl Client {
             let fits = |slot: &usize| *slot != slow && session.may_have(&key, *slot);
             let expected = |slot: usize| {
                 let peer = self.peers.get(&session.members[slot].peer)?;
-                (peer.has_room() && !peer.asked.contains_key(&key))
+                (!peer.silent && peer.has_room() && !peer.asked.contains_key(&key))
                     .then(|| (peer.expected(size), slot))
             };
             let others = (0..session.members.len()).filter(fits);
@@ -105,7 +105,11 @@ impl Client {
             if let Some(peer) = self.peers.get_mut(&id) {
                 peer.settle(&key);
             }
-            self.note(id, &key, false);
+            for session in self.sessions.values_mut() {
+                if let Some(slot) = session.slot(&id) {
+                    session.is_late(&key, slot, false);
+                }
+            }
         }
         for (key, ask) in asks {
             self.ask_again(id, key, ask, now);
@@ -122,12 +126,9 @@ impl Client {
             if !session.asked_of(&key, slot) {
                 continue;
             }
-            if !ask.lost && session.has_other(&key, slot) {
-                session.untell(&key, slot);
-                session.has_not(&key, slot);
-            } else {
-                stays = true;
-            }
+            // A message that was lost once is worth another to the same peer.
+            let lost_once = ask.lost && !ask.repeated;
+            stays |= lost_once || !session.is_late(&key, slot, ask.repeated);
         }
         // What another was asked for meanwhile is not asked for again here.
         if !stays {

@@ -78,6 +78,10 @@ fn reads_what_others_write_differently() {
             "negative pending bytes",
             "12 03 616263  28 ffffffffffffffffff01",
         ),
+        (
+            "pending bytes above an int32",
+            "12 03 616263  28 8080808008",
+        ),
     ];
     for (what, bytes) in cases {
         let message = WireMessage::decode(hex(bytes)).unwrap_or_else(|e| panic!("{what}: {e}"));

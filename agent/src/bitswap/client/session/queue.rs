@@ -31,7 +31,7 @@ impl Session {
             if want.state != State::Pending {
                 continue;
             }
-            if want.dont & bit == 0 && (presumed || want.have & bit != 0) {
+            if (want.dont | want.late) & bit == 0 && (presumed || want.have & bit != 0) {
                 found = Some(index);
                 break;
             }
@@ -51,27 +51,31 @@ impl Session {
     }
 
     /// Wants that a member is to be asked about, because it is not known to have most of them.
+    /// `asked` says what it was asked about already.
     pub(in crate::bitswap::client) fn probes_for(
         &mut self,
         slot: usize,
         count_max: usize,
+        asked: impl Fn(&Key) -> bool,
     ) -> Vec<(Key, Cid, i32)> {
         let member = &self.members[slot];
-        if member.probed_at == Some(self.changes) || self.sole(slot) || !self.doubts(slot) {
+        let seen = member.probed_at == Some(self.changes);
+        if seen || count_max == 0 || self.sole(slot) || !self.doubts(slot) {
             return Vec::new();
         }
         let bit = 1 << slot;
         let mut probes = Vec::new();
         for index in self.pending.iter().take(SCAN_MAX) {
-            if probes.len() == count_max {
-                break;
-            }
             if let Some(want) = self.wants[*index as usize].as_mut()
                 && want.state == State::Pending
-                && (want.have | want.dont | want.told) & bit == 0
+                && (want.have | want.dont | want.late) & bit == 0
+                && !asked(&want.key)
             {
                 want.told |= bit;
                 probes.push((want.key, want.cid, want.priority));
+                if probes.len() == count_max {
+                    return probes;
+                }
             }
         }
         self.members[slot].probed_at = Some(self.changes);
@@ -90,7 +94,7 @@ impl Session {
         }
         let wants = self.wants.iter().flatten();
         let asked = wants.filter_map(|want| match want.state {
-            State::Asked { slot } if !want.doubled => Some((want.key, slot)),
+            State::Asked { slot } => Some((want.key, slot)),
             _ => None,
         });
         asked.collect()
@@ -103,7 +107,7 @@ impl Session {
         let member = &self.members[slot];
         want.is_some_and(|want| {
             member.usable
-                && want.dont & (1 << slot) == 0
+                && (want.dont | want.late) & (1 << slot) == 0
                 && (want.have & (1 << slot) != 0 || !self.doubts(slot))
         })
     }
@@ -114,7 +118,6 @@ impl Session {
         let want = self.wants[index as usize].as_mut()?;
         want.state = State::Asked { slot };
         want.told |= 1 << slot;
-        want.doubled = true;
         Some(want)
     }
 
