@@ -222,6 +222,9 @@ fn about_source(error: &SourceError) -> Option<Advice> {
         SourceError::Io { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => {
             "run as a user who may read it, or pass `--skip-unreadable`"
         }
+        SourceError::Io { cause, .. } if cause.kind() == io::ErrorKind::InvalidFilename => {
+            "paths below the source have 4,092 bytes at most; `--skip-unreadable` leaves longer ones out"
+        }
         _ => return None,
     }))
 }
@@ -450,5 +453,14 @@ mod tests {
             cause,
         });
         assert_eq!((kind, hint.as_str()), (Kind::Failed, MAKE_ROOM));
+    }
+    #[test]
+    fn a_path_that_is_too_long_can_be_left_out() {
+        // ENAMETOOLONG
+        let cause = io::Error::from_raw_os_error(36);
+        let path = "x".into();
+        let (kind, hint) = advice(SourceError::Io { path, cause });
+        assert_eq!(kind, Kind::Failed);
+        assert!(hint.contains("--skip-unreadable"), "{hint}");
     }
 }
