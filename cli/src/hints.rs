@@ -243,8 +243,8 @@ fn about_import(error: &ImportError) -> Option<Advice> {
         ImportError::UnfitForDirectory { unfit, fit } => failed(match fit.as_str() {
             "" => "restore one at a time, with `--source NAME` and a target of its kind".to_owned(),
             fit => format!(
-                "restore {unfit} with `--source NAME` into a target of its kind, and with more of \
-                 `--source NAME` into the directory: {fit}"
+                "with `--source NAME` restore each of these alone into a target of its kind, and into the \
+                 directory: {fit}"
             ),
         }),
         ImportError::PartlyDone { .. } => {
