@@ -240,7 +240,7 @@ fn about_import(error: &ImportError) -> Option<Advice> {
             failed("choose one with `--source NAME`, or restore all into a directory")
         }
         ImportError::SeveralSources { .. } => failed("choose one with `--source NAME`"),
-        ImportError::UnfitForDirectory { unfit, fit } => failed(match fit.as_str() {
+        ImportError::UnfitForDirectory { fit, .. } => failed(match fit.as_str() {
             "" => "restore one at a time, with `--source NAME` and a target of its kind".to_owned(),
             fit => format!(
                 "with `--source NAME` restore each of these alone into a target of its kind, and into the \
