@@ -2,10 +2,11 @@
 """Side by side, in one run and in turn: souverain, tar|zstd|age, restic, rustic, PostgreSQL's own tools.
 
     cargo build --release --locked -p souverain -p souverain-bench
-    python3 bench/compare.py [--size-mib 1024] [--rounds 3] [--work DIR] [--skip postgres,rustic]
+    python3 bench/compare.py [--size-mib 1024] [--rounds 3] [--work DIR] [--skip postgres,rustic] [--large-mib 16384]
 
 Prints Markdown tables: medians of wall seconds over the rounds, peak memory, and ratios. Everything is
-warm in the page cache before it is timed; every tool makes its output durable (the pipe by `sync`).
+warm in the page cache before it is timed; every tool makes its output durable (the pipe by `sync`). The
+kernels of sealing are timed in each round too, so that they and the export meet the same machine.
 """
 
 import argparse
@@ -78,6 +79,8 @@ class Bench:
         self.data = os.path.join(self.work, "data")
         self.times = {}
         self.sizes = {}
+        self.kernels = {}
+        self.peaks = {}
         self.skip = set(filter(None, args.skip.split(",")))
 
     def path(self, name):
@@ -183,11 +186,11 @@ class Bench:
         fresh(home)
 
     def insert(self, round_number):
-        """A 13 KB insertion in the middle of a table, another place each round."""
+        """A 13 KB insertion into a table, another place each round."""
         path = os.path.join(self.data, "table3.ndjson")
         with open(path, "rb") as file:
             before = file.read()
-        at = before.index(b"\n", len(before) * (2 * round_number + 1) // (2 * self.args.rounds)) + 1
+        at = before.index(b"\n", len(before) * (2 * round_number + 1) // (2 * self.args.inserts)) + 1
         row = b'{"id":0,"state":"inserted","note":"%d"}\n' % round_number
         with open(path, "wb") as file:
             file.write(before[:at] + row * (13_000 // len(row)) + before[at:])
@@ -201,25 +204,30 @@ class Bench:
             self.note(f"{name} insert", Run(argv, env))
             self.sizes.setdefault(f"{name} insert", []).append(du(place) - size)
 
-    def kernels(self):
+    def time_kernels(self):
         files = [os.path.join(folder, name) for folder, _, names in os.walk(self.data) for name in names]
         out = Run([os.path.join(BIN, "kernels"), *sorted(files)]).out
-        self.kernel_lines = [line.split() for line in out.splitlines()]
-        self.kernel_sum = float(self.kernel_lines[-1][1])
+        for line in out.splitlines():
+            name, *figures = line.split()
+            self.kernels.setdefault(name, []).append([float(figure) for figure in figures])
 
-    def memory(self):
-        home = fresh(self.path("homem"))
+    def memory(self, label, data):
+        """Peak memory of each verb on one set of data."""
+        home, out = fresh(self.path("homem")), fresh(self.path("out"))
         Run(self.souverain(home, "init"))
-        cid = Run(self.souverain(home, "export", self.data)).out.strip()
-        peaks = {}
-        other = fresh(self.path("homem2"))
-        Run(self.souverain(other, "init"))
-        peaks["export"] = peak_mib(self.souverain(other, "export", self.data))
-        peaks["verify"] = peak_mib(self.souverain(home, "verify", cid))
-        peaks["import"] = peak_mib(self.souverain(home, "import", cid, "--into", fresh(self.path("out"))))
-        for name in ("homem", "homem2", "out"):
-            fresh(self.path(name))
-        self.peaks = peaks
+        self.peaks[f"export, {label}"] = peak_mib(self.souverain(home, "export", data))
+        cid = Run(self.souverain(home, "list")).out.split()[0]
+        self.peaks[f"export unchanged, {label}"] = peak_mib(self.souverain(home, "export", data))
+        self.peaks[f"verify, {label}"] = peak_mib(self.souverain(home, "verify", cid))
+        self.peaks[f"import, {label}"] = peak_mib(self.souverain(home, "import", cid, "--into", out))
+        fresh(home)
+        fresh(out)
+
+    def large_memory(self):
+        data = fresh(self.path("large"))
+        Run([os.path.join(BIN, "dataset"), data, str(self.args.large_mib)])
+        self.memory(f"{self.args.large_mib} MiB", data)
+        fresh(data)
 
     # PostgreSQL ----------------------------------------------------------
 
@@ -296,9 +304,11 @@ class Bench:
             if name in self.sizes:
                 print(f"| {name} | {self.sizes[name] / mb:.1f} |")
         print("\n| kernel, one core | seconds | MB/s of its input |\n|---|---|---|")
-        for line in self.kernel_lines:
-            print(f"| {' | '.join((line + [''])[:3])} |")
-        bound = self.kernel_sum / cores
+        for name, rounds in self.kernels.items():
+            figures = [statistics.median(column) for column in zip(*rounds)]
+            rate = f"{figures[1]:.0f}" if figures[1:] else ""
+            print(f"| {name} | {figures[0]:.2f} | {rate} |")
+        bound = statistics.median(seconds for [seconds, *_] in self.kernels["sum"]) / cores
         insert = {n: statistics.median(self.sizes[f"{n} insert"]) for n in ("souverain", "restic")}
         rows = [
             ("export, against the pipe", median("pipe export") / median("souverain export"), ">= 1.0"),
@@ -333,6 +343,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size-mib", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--inserts", type=int, default=9, help="insertions of 13 KB, each into another place")
+    parser.add_argument("--large-mib", type=int, default=0, help="also measure memory with so much data")
     parser.add_argument("--work", default=os.path.join(ROOT, "target", "bench"))
     parser.add_argument("--rustic", default="rustic", help="the rustic binary (cargo install rustic-rs --locked)")
     parser.add_argument("--skip", default="", help="rustic, postgres")
@@ -342,13 +354,15 @@ def main():
     bench.prepare()
     for _ in range(args.rounds):
         bench.export_files()
-    bench.kernels()
+        bench.time_kernels()
     for _ in range(args.rounds):
         bench.unchanged()
         bench.verify_and_restore()
     bench.one_of_eight()
-    bench.memory()
-    for number in range(args.rounds):
+    bench.memory(f"{args.size_mib} MiB", bench.data)
+    if args.large_mib:
+        bench.large_memory()
+    for number in range(args.inserts):
         bench.insert(number)
     if "postgres" not in bench.skip:
         bench.postgres()

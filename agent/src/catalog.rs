@@ -1,5 +1,7 @@
 //! Records that the agent keeps in the store: sealed pieces, unchanged units, snapshots.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use cid::Cid;
 use protocol::{block::Block, keys::capsule::Mode, list::Segment};
 use serde::{Deserialize, Serialize};
@@ -79,6 +81,16 @@ pub struct SnapshotRecord {
     pub sources: Vec<String>,
 }
 
+/// A record as it is stored.
+#[derive(Serialize, Deserialize)]
+struct Recorded<R> {
+    /// When the home recorded it, in nanoseconds since 1970; 0 in records of earlier versions.
+    #[serde(default)]
+    recorded_ns: u64,
+    #[serde(flatten)]
+    record: R,
+}
+
 /// Why a record cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
@@ -122,6 +134,23 @@ pub fn put_piece(
     Ok(())
 }
 
+/// Remembers that a block is damaged, so that no export counts on it. [`Store::put_checked`] forgets it.
+///
+/// # Errors
+/// The store failed.
+pub fn set_damaged(store: &Store, cid: &Cid) -> Result<(), StoreError> {
+    store.set(Table::Damaged, &cid.hash().to_bytes(), &[])
+}
+
+/// Whether a block can be counted on: it is stored, and was not found damaged.
+///
+/// # Errors
+/// The store failed.
+pub fn is_sound(store: &Store, cid: &Cid) -> Result<bool, StoreError> {
+    let damaged = store.value(Table::Damaged, &cid.hash().to_bytes())?;
+    Ok(damaged.is_none() && store.contains(cid)?)
+}
+
 /// Most segments of a unit that are remembered; a larger unit is read again each time.
 pub const UNIT_SEGMENTS_MAX: usize = 8192;
 
@@ -154,7 +183,11 @@ pub fn set_unit(store: &Store, key: &[u8; 32], kept: &[Kept]) -> Result<(), Stor
 /// # Errors
 /// The store failed.
 pub fn set_snapshot(store: &Store, root: &Cid, record: &SnapshotRecord) -> Result<(), StoreError> {
-    let value = serde_json::to_vec(record).expect("plain structures serialize");
+    let recorded = Recorded {
+        recorded_ns: now_ns(),
+        record,
+    };
+    let value = serde_json::to_vec(&recorded).expect("plain structures serialize");
     store.set(Table::Snapshots, &root.to_bytes(), &value)
 }
 
@@ -166,10 +199,11 @@ pub fn snapshot(store: &Store, root: &Cid) -> Result<Option<SnapshotRecord>, Cat
     let Some(value) = store.value(Table::Snapshots, &root.to_bytes())? else {
         return Ok(None);
     };
-    decode_snapshot(&value).map(Some)
+    Ok(Some(decode_snapshot(&value)?.record))
 }
 
-/// All finished snapshots, oldest first.
+/// All finished snapshots, in the order in which this home recorded them: one that was sealed
+/// anew to others comes after all that were there.
 ///
 /// # Errors
 /// The store failed, or a record is malformed.
@@ -181,10 +215,22 @@ pub fn snapshots(store: &Store) -> Result<Vec<(Cid, SnapshotRecord)>, CatalogErr
             .map_err(|_| CatalogError::Malformed { table: "snapshots" })?;
         found.push((root, decode_snapshot(&value)?));
     }
-    found.sort_by(|a, b| (&a.1.created, a.0).cmp(&(&b.1.created, b.0)));
-    Ok(found)
+    // Records of earlier versions do not say when they were made, but when the export began.
+    found.sort_by(|(root_a, a), (root_b, b)| {
+        let key = |r: &Recorded<SnapshotRecord>| (r.recorded_ns, r.record.created.clone());
+        (key(a), root_a).cmp(&(key(b), root_b))
+    });
+    let records = found.into_iter().map(|(root, r)| (root, r.record));
+    Ok(records.collect())
 }
 
-fn decode_snapshot(value: &[u8]) -> Result<SnapshotRecord, CatalogError> {
+fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    })
+}
+
+fn decode_snapshot(value: &[u8]) -> Result<Recorded<SnapshotRecord>, CatalogError> {
     serde_json::from_slice(value).map_err(|_| CatalogError::Malformed { table: "snapshots" })
 }

@@ -1,6 +1,7 @@
 //! Handing over: a snapshot as a CAR or as a folder, and a CAR into the store.
 
 use std::{
+    collections::{HashSet, VecDeque},
     fs,
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -19,6 +20,7 @@ use store::{Store, StoreError};
 use crate::{
     blocks::{Blocks, BlocksError},
     catalog::{self, CatalogError, SnapshotRecord},
+    open,
     progress::Progress,
     reading::chain,
 };
@@ -137,7 +139,7 @@ pub fn car_export(
     };
     let mut writer = car::Writer::new(out, &[*root]).map_err(failed)?;
     let mut bytes = 0;
-    let mut written = std::collections::HashSet::new();
+    let mut written = HashSet::new();
     each_block(blocks, root, progress, &mut |_, block| {
         if block.cid().codec() != CODEC_DAG_PB || written.insert(*block.cid()) {
             bytes += block.bytes().len() as u64;
@@ -152,10 +154,20 @@ pub fn car_export(
     Ok(bytes)
 }
 
-/// Reads a CAR into the store, each block checked, and returns its roots. Durable on return.
+/// What was taken in of a CAR.
+#[derive(Debug)]
+pub struct TakenIn {
+    /// The roots that it names; of one that names none, those of the snapshots in it, oldest first.
+    pub roots: Vec<Cid>,
+    /// Why some of it was left out: the first block that does not match, where it ends early, or that it is no CAR.
+    pub damage: Option<HandoverError>,
+}
+
+/// Reads a CAR into the store, each block checked, and returns its roots. Durable on return. Blocks
+/// whose copy in the store is damaged are replaced.
 ///
 /// # Errors
-/// The CAR is malformed or damaged, or the store failed. Blocks read until then may be kept;
+/// The CAR is malformed or damaged, or the store failed. Undamaged blocks are kept;
 /// no snapshot is listed that is not whole.
 pub fn car_import(
     store: &Store,
@@ -163,16 +175,64 @@ pub fn car_import(
     created: &str,
     progress: &Progress,
 ) -> Result<Vec<Cid>, HandoverError> {
-    let mut reader = car::Reader::new(input).map_err(HandoverError::Car)?;
+    let taken = take_in(store, input, progress)?;
+    list(store, &taken.roots, created, progress)?;
+    taken.damage.map_or(Ok(taken.roots), Err)
+}
+
+/// Reads into the store what is undamaged of a CAR. Durable on return. [`list`] then lists its roots.
+///
+/// # Errors
+/// It holds no root, or cannot be read; or the store failed.
+pub fn take_in(
+    store: &Store,
+    input: impl Read,
+    progress: &Progress,
+) -> Result<TakenIn, HandoverError> {
+    let mut reader = match car::Reader::new(input) {
+        Ok(reader) => reader,
+        Err(error @ CarError::Io(_)) => return Err(HandoverError::Car(error)),
+        Err(error) => {
+            return Ok(TakenIn {
+                roots: Vec::new(),
+                damage: Some(HandoverError::Car(error)),
+            });
+        }
+    };
     let mut uncommitted = 0;
-    while let Some(block) = reader.next_block().map_err(HandoverError::Car)? {
+    let mut nodes = VecDeque::new();
+    let mut damage = None;
+    loop {
+        let offset = reader.offset();
+        let block = match reader.next_unverified() {
+            Ok(Some(block)) => block,
+            Ok(None) => break,
+            Err(error @ CarError::Io(_)) => return Err(HandoverError::Car(error)),
+            Err(error) => {
+                damage.get_or_insert(error);
+                break;
+            }
+        };
         if progress.stop.load(Ordering::Relaxed) {
             return Err(HandoverError::Interrupted);
         }
-        let len = block.bytes().len() as u64;
+        let len = block.bytes.len() as u64;
         progress.bytes_read.fetch_add(len, Ordering::Relaxed);
+        let block = match block.verify() {
+            Ok(block) => block,
+            Err(source) => {
+                damage.get_or_insert(CarError::Block { offset, source });
+                continue;
+            }
+        };
+        if block.cid().codec() == CODEC_DAG_PB {
+            nodes.push_back(*block.cid());
+            if nodes.len() > NODES_MAX {
+                nodes.pop_front();
+            }
+        }
         uncommitted += len + COMMIT_COST;
-        store.put(block)?;
+        store.put_checked(block)?;
         if uncommitted >= COMMIT_EVERY {
             store.commit()?;
             uncommitted = 0;
@@ -181,17 +241,53 @@ pub fn car_import(
     store.commit()?;
     let mut roots = reader.roots().to_vec();
     if roots.is_empty() {
-        roots.extend(reader.last_node());
+        roots = snapshots_among(store, nodes);
     }
-    if roots.is_empty() {
-        return Err(HandoverError::NoRoot);
+    match (roots.is_empty(), damage) {
+        (true, None) => Err(HandoverError::NoRoot),
+        (_, damage) => Ok(TakenIn {
+            roots,
+            damage: damage.map(HandoverError::Car),
+        }),
     }
-    for root in &roots {
-        list_if_whole(store, root, created, progress)?;
-    }
-    Ok(roots)
 }
 
+/// Those nodes of a CAR without roots that look like the root of a snapshot; or the last one.
+fn snapshots_among(store: &Store, nodes: VecDeque<Cid>) -> Vec<Cid> {
+    let blocks = Blocks::Store(store);
+    let last = nodes.back().copied();
+    let mut seen = HashSet::new();
+    let mut roots: Vec<Cid> = nodes
+        .into_iter()
+        .filter(|node| seen.insert(*node) && open::layout(&blocks, node).is_ok())
+        .collect();
+    if roots.is_empty() {
+        roots.extend(last);
+    }
+    roots
+}
+
+/// Lists those roots that are of snapshots whose blocks are all here, and returns them.
+///
+/// # Errors
+/// The store failed.
+pub fn list(
+    store: &Store,
+    roots: &[Cid],
+    created: &str,
+    progress: &Progress,
+) -> Result<Vec<Cid>, HandoverError> {
+    let mut listed = Vec::new();
+    for root in roots {
+        if list_if_whole(store, root, created, progress)?.is_none() {
+            listed.push(*root);
+        }
+    }
+    Ok(listed)
+}
+
+/// Most nodes of a CAR that are remembered to find its roots: the last ones.
+const NODES_MAX: usize = 1 << 18;
 const COMMIT_EVERY: u64 = 64 << 20;
 const COMMIT_COST: u64 = 16 << 10;
 

@@ -1,15 +1,15 @@
 //! Import: checked pieces in, a database or a directory out.
 
+mod plan;
+
 use std::{
-    collections::BTreeSet,
-    ffi::{OsStr, OsString},
     io::{self, BufRead, Read},
     ops::Range,
     path::{Path, PathBuf},
     sync::atomic::Ordering,
 };
 
-use protocol::manifest::{Engine, SourceMeta, Stream, StreamKind};
+use protocol::manifest::{Engine, Stream, StreamKind};
 
 use crate::{
     blocks::{Blocks, BlocksError},
@@ -20,14 +20,7 @@ use crate::{
     url,
 };
 
-/// What of a snapshot is imported.
-#[derive(Clone, Debug, Default)]
-pub struct Selection {
-    /// Only this source, by name.
-    pub source: Option<String>,
-    /// Only these streams, by name; all if empty.
-    pub streams: Vec<String>,
-}
+pub use plan::{Planned, Selection, plan};
 
 /// What became of one source.
 #[derive(Clone, Debug)]
@@ -47,6 +40,8 @@ pub struct SourceReport {
 pub struct StreamDone {
     /// Its name.
     pub name: String,
+    /// What it holds.
+    pub kind: StreamKind,
     /// Its bytes.
     pub bytes: u64,
     /// Rows inserted.
@@ -96,6 +91,16 @@ pub enum ImportError {
     SeveralSources {
         /// Their names.
         known: String,
+        /// Those of them that a directory does not take either.
+        unfit: String,
+    },
+    /// Several sources, and some of them are nothing that a directory can take.
+    #[error("a directory cannot take {unfit}")]
+    UnfitForDirectory {
+        /// Databases that are no files, and names that are no names of files.
+        unfit: String,
+        /// The other sources.
+        fit: String,
     },
     /// A later source failed to become visible after an earlier one had.
     #[error("{done} of {all} sources were restored, then one failed")]
@@ -113,137 +118,33 @@ pub enum ImportError {
     Interrupted,
 }
 
-/// A source of the snapshot, the target it goes to, and the streams that go there.
-#[derive(Debug)]
-pub struct Planned<'a> {
-    /// The source.
-    pub source: &'a SourceMeta,
-    /// Its target, as a path or URL.
-    pub into: OsString,
-    /// Its streams, in order.
-    pub streams: Vec<&'a Stream>,
-    /// Whether streams of the source are left out.
-    pub partial: bool,
-}
-
-/// Says what an import would do: which streams of which sources go where.
-///
-/// # Errors
-/// A name is unknown, or there are several sources for a target that takes one.
-pub fn plan<'a>(
-    snapshot: &'a OpenSnapshot,
-    into: &OsStr,
-    selection: &Selection,
-) -> Result<Vec<Planned<'a>>, ImportError> {
-    let manifest = &snapshot.manifest;
-    let wanted: BTreeSet<&str> = selection.streams.iter().map(String::as_str).collect();
-    let mut unknown = wanted.clone();
-    let mut planned = Vec::new();
-    for (index, source) in manifest.sources.iter().enumerate() {
-        if selection
-            .source
-            .as_ref()
-            .is_some_and(|name| *name != source.name)
-        {
-            continue;
-        }
-        let own: Vec<&Stream> = manifest
-            .streams
-            .iter()
-            .filter(|s| s.meta.source as usize == index)
-            .collect();
-        let named = |stream: &&&Stream| {
-            wanted.contains(stream.meta.name.as_str()) && is_selectable(stream.meta.kind)
-        };
-        let chosen = own.iter().filter(named).count();
-        for stream in own.iter().filter(named) {
-            unknown.remove(stream.meta.name.as_str());
-        }
-        if !wanted.is_empty() && chosen == 0 {
-            continue;
-        }
-        let all = own.iter().filter(|s| is_selectable(s.meta.kind)).count();
-        let partial = !wanted.is_empty() && chosen < all;
-        let streams = own
-            .into_iter()
-            .filter(|s| !partial || s.meta.kind == StreamKind::Before || named(&s))
-            .collect();
-        planned.push(Planned {
-            source,
-            into: into.to_owned(),
-            streams,
-            partial,
-        });
-    }
-    if let Some(name) = unknown.first() {
-        let known = manifest
-            .streams
-            .iter()
-            .filter(|s| is_selectable(s.meta.kind));
-        let known = join(known.map(|s| s.meta.name.as_str()));
-        return Err(ImportError::NoSuch {
-            what: "stream",
-            name: (*name).to_owned(),
-            known,
-        });
-    }
-    let known = || join(manifest.sources.iter().map(|s| s.name.as_str()));
-    if let (true, Some(name)) = (planned.is_empty(), &selection.source) {
-        return Err(ImportError::NoSuch {
-            what: "source",
-            name: name.clone(),
-            known: known(),
-        });
-    }
-    if planned.len() > 1 {
-        spread(&mut planned, into).ok_or_else(|| ImportError::SeveralSources { known: known() })?;
-    }
-    Ok(planned)
-}
-
-fn is_selectable(kind: StreamKind) -> bool {
-    matches!(kind, StreamKind::Table | StreamKind::Tree)
-}
-
-fn join<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    names.collect::<Vec<_>>().join(", ")
-}
-
-/// Gives each of several sources a place of its own below a directory.
-fn spread(planned: &mut [Planned<'_>], into: &OsStr) -> Option<()> {
-    if into
-        .to_str()
-        .is_some_and(|into| url::scheme(into).is_some())
-    {
-        return None;
-    }
-    let mut taken = BTreeSet::new();
-    for part in planned {
-        let name = part.source.name.as_str();
-        let plain = Path::new(name).components().count() == 1
-            && !name.contains(['/', '\0'])
-            && !matches!(name, "." | "..");
-        if !plain || part.source.engine == Engine::Postgres || !taken.insert(name) {
-            return None;
-        }
-        let file = match part.source.engine {
-            Engine::Sqlite => format!("{name}.sqlite"),
-            Engine::Tree | Engine::Postgres => name.to_owned(),
-        };
-        part.into = Path::new(into).join(file).into_os_string();
-    }
-    Some(())
-}
-
 /// The directory that several sources are restored below, if it was made for them.
 struct SharedDirectory(PathBuf);
 
 impl SharedDirectory {
-    fn make(first: &Path) -> Result<Option<Self>, TargetError> {
-        let Some(path) = first
+    /// The directory above the first target, if it is not there.
+    fn missing(first: &Path) -> Option<&Path> {
+        first
             .parent()
             .filter(|path| !path.as_os_str().is_empty() && !path.exists())
-        else {
+    }
+
+    /// Says why it could not be made; each target looks at what is there already.
+    fn check(first: &Path) -> Result<(), TargetError> {
+        let Some(path) = Self::missing(first) else {
+            return Ok(());
+        };
+        let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+        std::fs::metadata(above.unwrap_or(Path::new(".")))
+            .map(drop)
+            .map_err(|cause| TargetError::Io {
+                path: path.to_owned(),
+                cause,
+            })
+    }
+
+    fn make(first: &Path) -> Result<Option<Self>, TargetError> {
+        let Some(path) = Self::missing(first) else {
             return Ok(None);
         };
         std::fs::create_dir(path).map_err(|cause| TargetError::Io {
@@ -259,6 +160,20 @@ impl Drop for SharedDirectory {
         // It stays if anything was restored into it: only an empty directory can be removed.
         let _ = std::fs::remove_dir(&self.0);
     }
+}
+
+/// Opens and checks the targets as [`import`] would, and changes nothing.
+///
+/// # Errors
+/// Those that [`import`] would have before it reads anything.
+pub fn check(planned: &[Planned<'_>], options: ImportOptions) -> Result<(), ImportError> {
+    if let [first, _, ..] = planned {
+        SharedDirectory::check(Path::new(&first.into))?;
+    }
+    for part in planned {
+        target::open(&part.into, part.source.engine)?.check(part.source, part.options(options))?;
+    }
+    Ok(())
 }
 
 /// Restores what was planned.
@@ -287,13 +202,7 @@ pub fn import(
     let mut targets: Vec<Box<dyn Target>> = Vec::with_capacity(planned.len());
     for part in planned {
         let mut target = target::open(&part.into, part.source.engine)?;
-        target.begin(
-            part.source,
-            ImportOptions {
-                partial: part.partial,
-                ..options
-            },
-        )?;
+        target.begin(part.source, part.options(options))?;
         targets.push(target);
     }
     let reports = reading::read(
@@ -352,7 +261,7 @@ fn one(
     };
     content.drain()?;
     let mut skipped = report.skipped;
-    let damaged = !content.damage.is_empty();
+    let damaged = !content.damage.is_empty() || !skipped.is_empty();
     skipped.extend(content.damage.iter().map(ToString::to_string));
     if let (Some(expected), false) = (meta.rows, damaged)
         && report.rows != expected
@@ -361,6 +270,7 @@ fn one(
     }
     Ok(StreamDone {
         name: meta.name.clone(),
+        kind: meta.kind,
         bytes: meta.bytes,
         rows: report.rows,
         entries: report.entries,

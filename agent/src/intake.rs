@@ -5,12 +5,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::{catalog::Kept, progress::Progress};
+use bytes::{Bytes, BytesMut};
 use crossbeam_channel::Sender;
 use protocol::{
     cut::{Boundary, Cutter, PIECE_SIZE_MAX},
     manifest::{Column, StreamKind},
 };
+
+use crate::{catalog::Kept, progress::Progress};
 
 /// What a source says of a stream when it opens it.
 #[derive(Clone, Debug)]
@@ -46,7 +48,7 @@ pub enum Body {
     /// A piece was cut.
     Piece {
         /// Its bytes.
-        bytes: Vec<u8>,
+        bytes: Bytes,
         /// Rows that end in it.
         rows: u32,
     },
@@ -127,8 +129,7 @@ impl<'a> Intake<'a> {
             index: 0,
             boundary,
             counts_rows: decl.kind == StreamKind::Table,
-            buffer: Vec::with_capacity(BUFFER_SIZE),
-            cut: 0,
+            buffer: Buffer::default(),
             head: 0,
             head_lines_pending: 0,
             decl,
@@ -136,8 +137,61 @@ impl<'a> Intake<'a> {
     }
 }
 
-/// Twice the largest piece, so that what is left after a cut is seldom moved.
-const BUFFER_SIZE: usize = 2 * PIECE_SIZE_MAX;
+/// Size of a buffer: several pieces, so that little of it is moved into the next one.
+const BUFFER_SIZE: usize = 4 << 20;
+/// Most buffers that wait for their pieces to be sealed, to be used again.
+const SPENT_MAX: usize = 4;
+
+/// What was read of one stream and not cut off yet. Pieces are parts of it, not copies.
+#[derive(Debug, Default)]
+struct Buffer {
+    bytes: BytesMut,
+    /// How much of it was read.
+    filled: usize,
+    /// What is left of earlier ones: nothing but the hold on their memory.
+    spent: Vec<BytesMut>,
+}
+
+impl Buffer {
+    fn is_full(&self) -> bool {
+        self.filled == self.bytes.len()
+    }
+
+    /// Takes what was read. Then [`Buffer::put_back`] makes room again.
+    fn take(&mut self) -> Bytes {
+        self.bytes
+            .split_to(std::mem::take(&mut self.filled))
+            .freeze()
+    }
+
+    /// Returns what was not cut off of what was taken.
+    fn put_back(&mut self, rest: &[u8]) {
+        if self.bytes.len() <= rest.len() {
+            self.renew();
+        }
+        self.bytes[..rest.len()].copy_from_slice(rest);
+        self.filled = rest.len();
+    }
+
+    /// Goes on in a buffer of which all pieces are sealed, or in a new one.
+    fn renew(&mut self) {
+        let mut old = std::mem::take(&mut self.bytes);
+        old.clear();
+        self.spent.push(old);
+        let free = self
+            .spent
+            .iter_mut()
+            .position(|spent| spent.try_reclaim(BUFFER_SIZE));
+        self.bytes = match free {
+            Some(free) => self.spent.remove(free),
+            None => BytesMut::with_capacity(BUFFER_SIZE),
+        };
+        if self.spent.len() > SPENT_MAX {
+            self.spent.remove(0);
+        }
+        self.bytes.resize(BUFFER_SIZE, 0);
+    }
+}
 
 /// Cuts one stream into pieces.
 #[derive(Debug)]
@@ -148,9 +202,7 @@ pub struct StreamWriter<'a> {
     boundary: Boundary,
     counts_rows: bool,
     decl: StreamDecl,
-    buffer: Vec<u8>,
-    /// How much of the buffer has been cut off already.
-    cut: usize,
+    buffer: Buffer,
     head: u32,
     head_lines_pending: u32,
 }
@@ -171,25 +223,36 @@ impl StreamWriter<'_> {
     /// # Errors
     /// The export was stopped.
     pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), Stopped> {
+        while !bytes.is_empty() {
+            let room = self.room()?;
+            let len = room.len().min(bytes.len());
+            room[..len].copy_from_slice(&bytes[..len]);
+            bytes = &bytes[len..];
+            self.wrote(len);
+        }
+        Ok(())
+    }
+
+    /// Room for content that is read straight into it: some bytes, whatever they hold.
+    /// [`StreamWriter::wrote`] says how many of them were written.
+    ///
+    /// # Errors
+    /// The export was stopped.
+    pub fn room(&mut self) -> Result<&mut [u8], Stopped> {
         if self.intake.progress.stop.load(Ordering::Relaxed) {
             return Err(Stopped);
         }
-        self.intake
-            .progress
-            .bytes_read
-            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        while !bytes.is_empty() {
-            let room = BUFFER_SIZE - self.buffer.len();
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            self.buffer.extend_from_slice(now);
-            bytes = later;
-            if self.buffer.len() == BUFFER_SIZE {
-                self.cut_while(PIECE_SIZE_MAX)?;
-                self.buffer.drain(..self.cut);
-                self.cut = 0;
-            }
+        if self.buffer.is_full() {
+            self.cut_while(PIECE_SIZE_MAX)?;
         }
-        Ok(())
+        Ok(&mut self.buffer.bytes[self.buffer.filled..])
+    }
+
+    /// Takes as content the first `len` bytes of the [`StreamWriter::room`].
+    pub fn wrote(&mut self, len: usize) {
+        self.buffer.filled += len;
+        let read = &self.intake.progress.bytes_read;
+        read.fetch_add(len as u64, Ordering::Relaxed);
     }
 
     /// Begins a unit: a run of content that is known by a key without being read. True if the
@@ -230,10 +293,11 @@ impl StreamWriter<'_> {
     /// The export was stopped.
     pub fn finish(mut self, tail: &[u8]) -> Result<(), Stopped> {
         self.write(tail)?;
-        while !self.rest().is_empty() {
-            let len = self.intake.cutter.first(self.rest(), self.boundary);
-            let last = len == self.rest().len();
-            self.emit(len, if last { lines(tail) } else { 0 })?;
+        let mut rest = self.buffer.take();
+        while !rest.is_empty() {
+            let piece = self.first(&mut rest);
+            let not_rows = if rest.is_empty() { lines(tail) } else { 0 };
+            self.emit(piece, not_rows)?;
         }
         let end = StreamEnd {
             decl: self.decl.clone(),
@@ -243,34 +307,31 @@ impl StreamWriter<'_> {
         self.send(Body::End(end))
     }
 
-    /// Cuts pieces while at least `rest` bytes, and some, are buffered.
-    fn cut_while(&mut self, rest: usize) -> Result<(), Stopped> {
-        while !self.rest().is_empty() && self.rest().len() >= rest {
-            let len = self.intake.cutter.first(self.rest(), self.boundary);
-            self.emit(len, 0)?;
-        }
-        Ok(())
-    }
-
     /// Cuts here: what comes next starts a piece, whatever came before it.
     ///
     /// # Errors
     /// The export was stopped.
     pub fn cut_all(&mut self) -> Result<(), Stopped> {
-        self.cut_while(0)?;
-        self.buffer.clear();
-        self.cut = 0;
+        self.cut_while(0)
+    }
+
+    /// Cuts pieces while at least `rest_min` bytes, and some, are left.
+    fn cut_while(&mut self, rest_min: usize) -> Result<(), Stopped> {
+        let mut rest = self.buffer.take();
+        while !rest.is_empty() && rest.len() >= rest_min {
+            let piece = self.first(&mut rest);
+            self.emit(piece, 0)?;
+        }
+        self.buffer.put_back(&rest);
         Ok(())
     }
 
-    /// What is buffered and not cut off yet.
-    fn rest(&self) -> &[u8] {
-        &self.buffer[self.cut..]
+    /// Cuts the first piece off.
+    fn first(&self, rest: &mut Bytes) -> Bytes {
+        rest.split_to(self.intake.cutter.first(rest, self.boundary))
     }
 
-    fn emit(&mut self, len: usize, not_rows: u32) -> Result<(), Stopped> {
-        let bytes = self.rest()[..len].to_vec();
-        self.cut += len;
+    fn emit(&mut self, bytes: Bytes, not_rows: u32) -> Result<(), Stopped> {
         let rows = if self.counts_rows {
             let all = lines(&bytes);
             let head = self.head_lines_pending.min(all);

@@ -14,6 +14,7 @@ use protocol::{
 use crate::{
     blocks::{Blocks, BlocksError},
     keys::Identities,
+    names,
 };
 
 /// A snapshot whose manifest was read.
@@ -56,6 +57,18 @@ pub enum OpenSnapshotError {
         /// Why.
         #[source]
         cause: CapsuleError,
+    },
+    /// It is sealed to a passphrase, and there is none.
+    #[error("{root} is sealed to a passphrase, and none was given")]
+    NoPassphrase {
+        /// The root.
+        root: Cid,
+    },
+    /// It is sealed to another passphrase.
+    #[error("the passphrase does not open {root}")]
+    WrongPassphrase {
+        /// The root.
+        root: Cid,
     },
     /// The manifest does not open.
     #[error("cannot open the manifest of {root}")]
@@ -118,16 +131,34 @@ pub fn open(
         .or(kept_capsule)
         .ok_or(OpenSnapshotError::NoCapsule { root: *root })?;
     let capsule = Capsule::open(identities.iter(), &sealed)
-        .map_err(|cause| OpenSnapshotError::Capsule { root: *root, cause })?;
+        .map_err(|cause| why_closed(*root, &sealed, cause))?;
     let class = capsule.identities();
     let text = Opener::new(&class)
         .and_then(|mut opener| opener.open_bounded(&layout.manifest))
         .map_err(|cause| OpenSnapshotError::Manifest { root: *root, cause })?;
-    let manifest = Manifest::parse(&text)
+    let mut manifest = Manifest::parse(&text)
         .map_err(|cause| OpenSnapshotError::Malformed { root: *root, cause })?;
+    // Others may have named two alike; what cannot be told apart could not be chosen.
+    names::make_distinct(&mut manifest.sources);
     Ok(OpenSnapshot {
         root: *root,
         manifest,
         identities: class,
     })
+}
+
+/// Tells a passphrase that is missing or wrong from an identity that is.
+fn why_closed(root: Cid, sealed: &[u8], cause: CapsuleError) -> OpenSnapshotError {
+    use age::DecryptError as Decrypt;
+    // A capsule that is sealed to a passphrase is sealed to nothing else.
+    let is_passphrase = sealed.starts_with(b"age-encryption.org/v1\n-> scrypt ");
+    match cause {
+        CapsuleError::Open(
+            OpenError::NoMatchingIdentity | OpenError::Decrypt(Decrypt::NoMatchingKeys),
+        ) if is_passphrase => OpenSnapshotError::NoPassphrase { root },
+        CapsuleError::Open(OpenError::Decrypt(
+            Decrypt::DecryptionFailed | Decrypt::KeyDecryptionFailed,
+        )) if is_passphrase => OpenSnapshotError::WrongPassphrase { root },
+        cause => OpenSnapshotError::Capsule { root, cause },
+    }
 }

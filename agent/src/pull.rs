@@ -22,7 +22,7 @@ use store::{Store, StoreError};
 
 use crate::{
     bitswap::{RefusedBecause, Wanted},
-    dag,
+    catalog, dag,
     handover::{self, HandoverError},
     node::{Handle, Session, SessionEvent, Stopped},
     progress::Progress,
@@ -285,7 +285,10 @@ impl Pull<'_> {
         if self.known.len() > NODES_MAX {
             return Err(PullError::TooManyNodes);
         }
-        if let Some(len) = self.store.block_len(&cid)? {
+        // What a verification found damaged is fetched anew.
+        if catalog::is_sound(self.store, &cid)?
+            && let Some(len) = self.store.block_len(&cid)?
+        {
             self.report.blocks_kept += 1;
             self.progress.bytes_read.fetch_add(len, Ordering::Relaxed);
             if is_node {
@@ -320,7 +323,7 @@ impl Pull<'_> {
             return Ok(());
         }
         let len = block.bytes().len() as u64;
-        self.store.put(block)?;
+        self.store.put_checked(block)?;
         self.report.blocks += 1;
         self.report.bytes += len;
         self.progress.bytes_read.fetch_add(len, Ordering::Relaxed);

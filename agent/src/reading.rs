@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Pieces in flight: read, opened, or waiting for their turn. Bounds memory.
-const WINDOW: usize = 16;
+const WINDOW: usize = 32;
 
 /// A part of a stream that cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -47,18 +47,18 @@ pub fn open(
     options: &SourceOptions,
 ) -> Result<Box<dyn Source>, SourceError> {
     let text = source.to_str().unwrap_or_default();
+    let path = Path::new(source);
+    if url::is_unknown(source) {
+        return Err(SourceError::Unknown(url::redact(text)));
+    }
     if let Some(path) = url::strip_scheme(source, "sqlite:") {
         return Ok(Box::new(sqlite::SqliteSource::open(
             Path::new(path),
             index,
         )?));
     }
-    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+    if url::is_postgres(text) {
         return Ok(Box::new(postgres::PostgresSource::open(text, index)?));
-    }
-    let path = Path::new(source);
-    if url::scheme(text).is_some() && !path.exists() {
-        return Err(SourceError::Unknown(url::redact(text)));
     }
     let options = tree::TreeOptions {
         exclude: options.exclude.clone(),
@@ -75,8 +75,14 @@ pub enum SourceError {
     #[error(transparent)]
     Stopped(#[from] Stopped),
     /// The source is not of a kind that is known.
-    #[error("{0} is not a source that is known")]
+    #[error("{0:?} is not a source that is known")]
     Unknown(String),
+    /// It is a device, a socket or a pipe.
+    #[error("{} is neither a directory nor a file", path.display())]
+    Special {
+        /// Which.
+        path: PathBuf,
+    },
     /// A file or directory cannot be read.
     #[error("cannot read {}", path.display())]
     Io {
@@ -95,10 +101,40 @@ pub enum SourceError {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A value is larger than the scripts of its database can hold.
+    #[error("{what}")]
+    TooLarge {
+        /// What it is.
+        what: String,
+    },
     /// The source holds something that cannot be exported without loss.
     #[error("{what}")]
     Unsupported {
         /// What it is.
         what: String,
     },
+}
+
+impl SourceError {
+    /// What a database, or its limits, let one do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Database { cause, .. } => database_hint(cause.as_ref()),
+            Self::TooLarge { .. } => Some(
+                "keep values of hundreds of megabytes as files, and export these as a directory"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// What a refusal of a database lets one do about it.
+pub(crate) fn database_hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(failure) = cause.downcast_ref::<crate::postgres::failure::Failure>() {
+        return failure.hint().map(str::to_owned);
+    }
+    let refusal = cause.downcast_ref::<rusqlite::Error>()?;
+    crate::sqlite::hint(refusal).map(str::to_owned)
 }

@@ -10,7 +10,7 @@ pub mod table;
 
 use std::{path::Path, time::Duration};
 
-use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig, ffi};
 
 /// Longest statement that `sqlite3` reads, in bytes; so the longest line of a row.
 pub const SQL_LEN_MAX: usize = 1_000_000_000;
@@ -37,6 +37,55 @@ pub(crate) fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connect
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.execute_batch("PRAGMA mmap_size=0; PRAGMA cell_size_check=ON")?;
     Ok(connection)
+}
+
+/// What SQLite said, without the statement that it said it of.
+pub(crate) fn message(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        error => error.to_string(),
+    }
+}
+
+/// What to do about a refusal of SQLite.
+pub(crate) fn hint(error: &rusqlite::Error) -> Option<&'static str> {
+    let extended = match error.sqlite_error() {
+        Some(error) => error.extended_code,
+        None => return None,
+    };
+    Some(match (error.sqlite_error_code()?, extended) {
+        (ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _) => {
+            "another program uses the database; run again when that is done"
+        }
+        (_, ffi::SQLITE_READONLY_ROLLBACK) => {
+            "a program that wrote to it was cut off, and what it left (FILE-journal) must be undone first: \
+             open the database once with that program, or run `sqlite3 FILE .schema` as who may write"
+        }
+        (ErrorCode::CannotOpen, _)
+        | (
+            _,
+            ffi::SQLITE_READONLY_CANTINIT
+            | ffi::SQLITE_READONLY_RECOVERY
+            | ffi::SQLITE_READONLY_DIRECTORY,
+        ) => {
+            "run as who may read it and write to its directory, where a database in WAL mode keeps files; \
+             or copy it with its FILE-wal to another directory and take the copy"
+        }
+        (ErrorCode::ReadOnly, _) => "run as who may write to the database and its directory",
+        (ErrorCode::NotADatabase, _) => {
+            "if it is any other file, name it without `sqlite:`; if it is encrypted, its own program can export it"
+        }
+        (ErrorCode::DatabaseCorrupt, _) => {
+            "the database is damaged: `sqlite3 FILE .recover` writes what can be saved as SQL; load that into a new one"
+        }
+        (ErrorCode::DiskFull, _) => {
+            "make room and run the same command again; the target is as it was"
+        }
+        (ErrorCode::ConstraintViolation, _) => {
+            "`--skip-damaged` leaves out the rows that a table does not take, and says how many"
+        }
+        _ => return None,
+    })
 }
 
 /// How a database stores text.
@@ -109,4 +158,31 @@ impl Encoding {
 #[must_use]
 pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_say_what_to_do() {
+        for (code, said) in [
+            (ffi::SQLITE_BUSY, "another program"),
+            (ffi::SQLITE_LOCKED, "another program"),
+            (ffi::SQLITE_READONLY_ROLLBACK, "FILE-journal"),
+            (ffi::SQLITE_READONLY_CANTINIT, "FILE-wal"),
+            (ffi::SQLITE_READONLY_DIRECTORY, "FILE-wal"),
+            (ffi::SQLITE_CANTOPEN, "FILE-wal"),
+            (ffi::SQLITE_READONLY, "may write"),
+            (ffi::SQLITE_NOTADB, "without `sqlite:`"),
+            (ffi::SQLITE_CORRUPT, ".recover"),
+            (ffi::SQLITE_FULL, "make room"),
+            (ffi::SQLITE_CONSTRAINT_NOTNULL, "--skip-damaged"),
+        ] {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            let hint = hint(&error).unwrap_or_default();
+            assert!(hint.contains(said), "{error}: {hint}");
+        }
+        assert_eq!(hint(&rusqlite::Error::InvalidQuery), None);
+    }
 }

@@ -62,6 +62,12 @@ pub struct StreamReport {
 /// Something that one source can be restored to. Dropped without [`Target::commit`], it leaves
 /// everything as it was.
 pub trait Target {
+    /// Checks the target as [`Target::begin`] does, and changes nothing.
+    ///
+    /// # Errors
+    /// As [`Target::begin`].
+    fn check(&mut self, source: &SourceMeta, options: ImportOptions) -> Result<(), TargetError>;
+
     /// Checks the target and makes ready: a staging directory, a transaction.
     ///
     /// # Errors
@@ -85,13 +91,25 @@ pub trait Target {
     fn commit(self: Box<Self>) -> Result<(), TargetError>;
 }
 
+/// Makes sure that a path or URL could be a target of some kind.
+///
+/// # Errors
+/// It is empty, or its scheme is not known.
+pub fn recognise(into: &OsStr) -> Result<(), TargetError> {
+    if url::is_unknown(into) {
+        let text = into.to_string_lossy();
+        return Err(TargetError::Unknown(url::redact(&text)));
+    }
+    Ok(())
+}
+
 /// Opens the target of a path or URL, for what came from `engine`.
 ///
 /// # Errors
 /// The target is not of a kind that takes such data.
 pub fn open(into: &OsStr, engine: Engine) -> Result<Box<dyn Target>, TargetError> {
     let text = into.to_str().unwrap_or_default();
-    let is_postgres = text.starts_with("postgres://") || text.starts_with("postgresql://");
+    let is_postgres = url::is_postgres(text);
     match (engine, url::strip_scheme(into, "sqlite:")) {
         (Engine::Postgres, _) if is_postgres => Ok(Box::new(postgres::PostgresTarget::open(text)?)),
         (Engine::Sqlite, Some(path)) => Ok(Box::new(sqlite::SqliteTarget::open(Path::new(path)))),
@@ -116,7 +134,10 @@ pub fn open(into: &OsStr, engine: Engine) -> Result<Box<dyn Target>, TargetError
 /// Why a target cannot take the data.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// The target is not of a kind that is known, or does not go with the source.
+    /// The target is not of a kind that is known.
+    #[error("{0:?} is not a target that is known")]
+    Unknown(String),
+    /// The target does not go with the source.
     #[error("{0}")]
     Unsuitable(String),
     /// There is something in the target.
@@ -157,4 +178,15 @@ pub enum TargetError {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl TargetError {
+    /// What a database lets one do about its refusal.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Database { cause, .. } => crate::source::database_hint(cause.as_ref()),
+            _ => None,
+        }
+    }
 }

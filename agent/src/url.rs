@@ -1,6 +1,6 @@
 //! What the paths and URLs of sources and targets look like.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
 
 /// What follows the scheme of a source or target that names a file.
 pub(crate) fn strip_scheme<'a>(text: &'a OsStr, scheme: &str) -> Option<&'a OsStr> {
@@ -15,6 +15,22 @@ pub fn scheme(text: &str) -> Option<&str> {
     let (scheme, _) = text.split_once(':')?;
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     (scheme.len() > 1 && scheme.bytes().all(plain)).then_some(scheme)
+}
+
+/// Whether a source or target is neither the path of something nor a URL of a known kind.
+pub(crate) fn is_unknown(given: &OsStr) -> bool {
+    let text = given.to_str().unwrap_or_default();
+    let is_known = match scheme(text) {
+        None => !given.is_empty(),
+        Some("sqlite") => text != "sqlite:",
+        Some(_) => is_postgres(text),
+    };
+    !is_known && !Path::new(given).exists()
+}
+
+/// Whether it is the URL of a PostgreSQL database.
+pub(crate) fn is_postgres(text: &str) -> bool {
+    text.starts_with("postgres://") || text.starts_with("postgresql://")
 }
 
 /// A path or URL without what may be secret in it: the password before the host, and all
@@ -49,6 +65,22 @@ mod tests {
             ("mysql://me:secret@db/shop?x=1", "mysql://me@db/shop"),
         ] {
             assert_eq!(redact(text), shown);
+        }
+    }
+
+    #[test]
+    fn knows_what_could_be_a_source_or_target() {
+        for known in [
+            "x",
+            "/a:b",
+            "sqlite:x",
+            "postgres://h/d",
+            "postgresql://h/d",
+        ] {
+            assert!(!is_unknown(OsStr::new(known)), "{known}");
+        }
+        for unknown in ["", "sqlite:", "mysql://h/d", "csv:x", "postgres:h"] {
+            assert!(is_unknown(OsStr::new(unknown)), "{unknown}");
         }
     }
 

@@ -33,10 +33,41 @@ pub struct Sample {
 }
 
 impl Sample {
-    fn wants(&self, block: &[u8; 32]) -> bool {
+    fn draw(&self, block: &[u8; 32]) -> u32 {
         let draw = blake3::keyed_hash(&self.seed, block);
         let [a, b, c, d, ..] = *draw.as_bytes();
-        f64::from(u32::from_le_bytes([a, b, c, d])) < self.share * (f64::from(u32::MAX) + 1.0)
+        u32::from_le_bytes([a, b, c, d])
+    }
+
+    fn wants(&self, block: &[u8; 32]) -> bool {
+        f64::from(self.draw(block)) < self.share * (f64::from(u32::MAX) + 1.0)
+    }
+}
+
+/// Whether anything was drawn, and what was closest to it: a sample of little is one, not none.
+#[derive(Clone, Copy, Debug)]
+struct Drawn<T> {
+    any: bool,
+    closest: Option<(u32, T)>,
+}
+
+impl<T: Copy> Drawn<T> {
+    fn new() -> Self {
+        Self {
+            any: false,
+            closest: None,
+        }
+    }
+
+    fn pass(&mut self, draw: u32, what: T) {
+        if self.closest.is_none_or(|(least, _)| draw < least) {
+            self.closest = Some((draw, what));
+        }
+    }
+
+    /// What is to be taken after all, since nothing was.
+    fn instead(&self) -> Option<T> {
+        self.closest.filter(|_| !self.any).map(|(_, what)| what)
     }
 }
 
@@ -121,6 +152,7 @@ pub fn keyless(
             .collect();
         drop(entries);
         let mut damage = Vec::new();
+        let mut drawn = Drawn::new();
         let walked = walk(root, &mut |cid| blocks.block(cid), &mut |visit| {
             match visit {
                 Visit::Public { .. } => {}
@@ -131,15 +163,24 @@ pub fn keyless(
                 }),
                 Visit::Object(object) => {
                     named(&object);
-                    let stopped = progress.stop.load(Ordering::Relaxed);
-                    if !stopped && sample.is_none_or(|sample| sample.wants(&object.block)) {
-                        // If all workers failed, the reason comes from them.
-                        let _ = todo.send(object);
+                    match sample {
+                        _ if progress.stop.load(Ordering::Relaxed) => {}
+                        Some(sample) if !sample.wants(&object.block) => {
+                            drawn.pass(sample.draw(&object.block), object);
+                        }
+                        _ => {
+                            drawn.any = true;
+                            // If all workers failed, the reason comes from them.
+                            let _ = todo.send(object);
+                        }
                     }
                 }
             }
             Ok::<(), BlocksError>(())
         });
+        if let Some(object) = drawn.instead() {
+            let _ = todo.send(object);
+        }
         drop(todo);
         for handle in handles {
             handle
@@ -193,11 +234,28 @@ pub fn opened(
     sample: Option<&Sample>,
     progress: &Progress,
 ) -> Result<OpenedReport, BlocksError> {
-    let wanted = |segment: &Segment| sample.is_none_or(|sample| sample.wants(&segment.block));
+    let wants = |segment: &Segment| sample.is_none_or(|sample| sample.wants(&segment.block));
+    let (report, drawn) = opened_of(blocks, snapshot, named, &wants, sample, progress)?;
+    let Some(block) = drawn.instead() else {
+        return Ok(report);
+    };
+    let wants = |segment: &Segment| segment.block == block;
+    Ok(opened_of(blocks, snapshot, named, &wants, sample, progress)?.0)
+}
+
+/// Opens the segments that are wanted, and says whether there were any.
+fn opened_of(
+    blocks: &Blocks<'_>,
+    snapshot: &OpenSnapshot,
+    named: &HashSet<[u8; 32]>,
+    wanted: &Wanted<'_>,
+    sample: Option<&Sample>,
+    progress: &Progress,
+) -> Result<(OpenedReport, Drawn<[u8; 32]>), BlocksError> {
     let streams: Vec<&Stream> = snapshot.manifest.streams.iter().collect();
     let mut listed: HashSet<[u8; 32]> = HashSet::with_capacity(named.len());
     let mut report = OpenedReport::default();
-    let wanted: &Wanted<'_> = &wanted;
+    let mut drawn = Drawn::new();
     reading::read(
         blocks,
         &snapshot.identities,
@@ -207,7 +265,13 @@ pub fn opened(
         |pieces| {
             for stream in &streams {
                 listed.extend(stream.lists.iter().map(|list| list.block));
-                if !stream_opened(stream, pieces, &mut listed, &mut report, sample.is_some())? {
+                let mut opening = Opening {
+                    listed: &mut listed,
+                    report: &mut report,
+                    drawn: &mut drawn,
+                    sample,
+                };
+                if !opening.stream(stream, pieces)? {
                     break;
                 }
             }
@@ -227,66 +291,84 @@ pub fn opened(
             .lies
             .push(format!("{absent} blocks of segment lists are not below s/"));
     }
-    Ok(report)
+    Ok((report, drawn))
 }
 
-fn stream_opened(
-    stream: &Stream,
-    pieces: &mut Pieces,
-    listed: &mut HashSet<[u8; 32]>,
-    report: &mut OpenedReport,
-    sampled: bool,
-) -> Result<bool, BlocksError> {
-    let meta = &stream.meta;
-    let mut lie = |what: &str, expected: &str, found: &str| {
-        let name = &meta.name;
-        report.lies.push(format!(
-            "stream {name}: the manifest says {what} {expected}, found {found}"
-        ));
-    };
-    let body = u64::from(meta.head)..meta.bytes - u64::from(meta.tail);
-    let (mut offset, mut rows, mut listed_rows, mut damaged) = (0u64, 0u64, 0u64, false);
-    loop {
-        match pieces.next_item()? {
-            None => return Ok(false),
-            Some(Item::Piece { bytes, segment }) => {
-                listed.insert(segment.block);
-                report.segments += 1;
-                report.bytes += bytes.len() as u64;
-                listed_rows += u64::from(segment.rows);
-                rows += lines_within(&bytes, offset, &body);
-                offset += bytes.len() as u64;
-            }
-            Some(Item::Skipped(segment)) => {
-                listed.insert(segment.block);
-                offset += u64::from(segment.len);
-                rows += u64::from(segment.rows);
-                listed_rows += u64::from(segment.rows);
-            }
-            Some(Item::Damaged(damage)) => {
-                offset += damage.bytes;
-                listed.extend(digest_of(&damage.cid));
-                damaged = true;
-                report.damage.push(damage);
-            }
-            Some(Item::End { content }) => {
-                let content = blake3::Hash::from(content).to_string();
-                if offset != meta.bytes {
-                    lie("bytes", &meta.bytes.to_string(), &offset.to_string());
+/// What is learnt from opening the streams of a snapshot.
+struct Opening<'a> {
+    listed: &'a mut HashSet<[u8; 32]>,
+    report: &'a mut OpenedReport,
+    drawn: &'a mut Drawn<[u8; 32]>,
+    sample: Option<&'a Sample>,
+}
+
+impl Opening<'_> {
+    /// False if it was stopped.
+    fn stream(&mut self, stream: &Stream, pieces: &mut Pieces) -> Result<bool, BlocksError> {
+        let Self {
+            listed,
+            report,
+            drawn,
+            sample,
+        } = self;
+        let meta = &stream.meta;
+        let mut lie = |what: &str, expected: &str, found: &str| {
+            let name = &meta.name;
+            report.lies.push(format!(
+                "stream {name}: the manifest says {what} {expected}, found {found}"
+            ));
+        };
+        let body = u64::from(meta.head)..meta.bytes - u64::from(meta.tail);
+        let (mut offset, mut rows, mut listed_rows, mut damaged) = (0u64, 0u64, 0u64, false);
+        let mut skipped_rows = 0u64;
+        loop {
+            match pieces.next_item()? {
+                None => return Ok(false),
+                Some(Item::Piece { bytes, segment }) => {
+                    listed.insert(segment.block);
+                    drawn.any = true;
+                    report.segments += 1;
+                    report.bytes += bytes.len() as u64;
+                    listed_rows += u64::from(segment.rows);
+                    rows += lines_within(&bytes, offset, &body);
+                    offset += bytes.len() as u64;
                 }
-                if damaged {
+                Some(Item::Skipped(segment)) => {
+                    listed.insert(segment.block);
+                    offset += u64::from(segment.len);
+                    skipped_rows += u64::from(segment.rows);
+                    listed_rows += u64::from(segment.rows);
+                    if let Some(sample) = sample {
+                        drawn.pass(sample.draw(&segment.block), segment.block);
+                    }
+                }
+                Some(Item::Damaged(damage)) => {
+                    offset += damage.bytes;
+                    listed.extend(digest_of(&damage.cid));
+                    damaged = true;
+                    drawn.any = true;
+                    report.damage.push(damage);
+                }
+                Some(Item::End { content }) => {
+                    let content = blake3::Hash::from(content).to_string();
+                    if offset != meta.bytes {
+                        lie("bytes", &meta.bytes.to_string(), &offset.to_string());
+                    }
+                    if damaged {
+                        return Ok(true);
+                    }
+                    if content != meta.content {
+                        lie("content hash", &meta.content, &content);
+                    }
+                    if let (Some(expected), StreamKind::Table) = (meta.rows, meta.kind) {
+                        let all = rows + skipped_rows;
+                        if expected != all || (expected != listed_rows && sample.is_none()) {
+                            lie("rows", &expected.to_string(), &all.to_string());
+                        }
+                        report.rows += rows;
+                    }
                     return Ok(true);
                 }
-                if content != meta.content {
-                    lie("content hash", &meta.content, &content);
-                }
-                if let (Some(expected), StreamKind::Table) = (meta.rows, meta.kind) {
-                    if expected != rows || (expected != listed_rows && !sampled) {
-                        lie("rows", &expected.to_string(), &rows.to_string());
-                    }
-                    report.rows += rows;
-                }
-                return Ok(true);
             }
         }
     }

@@ -61,7 +61,7 @@ pub(crate) struct Share {
 
 /// Why a share cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("not a percentage above 0% and up to 100%, such as 5%")]
+#[error("a share is a percentage above 0% and up to 100%, with its sign: 5%")]
 pub(crate) struct ShareError;
 
 impl FromStr for Share {

@@ -46,6 +46,15 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Whether a run that was stopped leaves something that the next one goes on from.
+    pub(crate) fn goes_on(&self) -> bool {
+        match self {
+            Self::Export(args) => args.goes_on(),
+            Self::Car(command) => matches!(command, car::Command::Import(_)),
+            _ => false,
+        }
+    }
+
     pub(crate) fn run(self, context: &Context) -> Result<(), CliError> {
         match self {
             Self::Init(args) => args.run(context),

@@ -93,6 +93,9 @@ impl CliError {
 
     /// What clap has to say.
     pub(crate) fn from_clap(error: clap::Error, ui: &Ui) -> Self {
+        if ui.is_json() {
+            return Self::from_clap_text(&error.render().to_string());
+        }
         let text = if ui.color_on_stderr() {
             error.render().ansi().to_string()
         } else {
@@ -101,6 +104,24 @@ impl CliError {
         // Clap begins with a label of its own.
         let text = text.trim_end();
         Self::usage(text.strip_prefix("error: ").unwrap_or(text))
+    }
+
+    /// The same for a script: what is wrong in one line, and the advice apart from it.
+    fn from_clap_text(text: &str) -> Self {
+        let line = |paragraph: &str| {
+            let words: Vec<_> = paragraph.split_whitespace().collect();
+            words.join(" ")
+        };
+        let mut paragraphs = text.trim().split("\n\n").map(line);
+        let first = paragraphs.next().unwrap_or_default();
+        let error = Self::usage(first.strip_prefix("error: ").unwrap_or(&first));
+        let advice: Vec<_> = paragraphs
+            .map(|advice| advice.strip_prefix("tip: ").unwrap_or(&advice).to_owned())
+            .collect();
+        match advice.as_slice() {
+            [] => error,
+            advice => error.hint(advice.join("; ")),
+        }
     }
 
     /// Adds a cause and its causes.
@@ -116,19 +137,32 @@ impl CliError {
         self
     }
 
+    /// Says more of what to do next.
+    pub(crate) fn hint_more(mut self, more: &str) -> Self {
+        self.hint = Some(match self.hint.take() {
+            Some(hint) => format!("{hint}; {more}"),
+            None => more.to_owned(),
+        });
+        self
+    }
+
     /// Says what to do next.
     pub(crate) fn hint(mut self, hint: impl fmt::Display) -> Self {
         self.hint = Some(hint.to_string());
         self
     }
 
-    /// An error that came up after the user asked to stop is that wish come true.
-    pub(crate) fn interrupted_if(self, stop: &AtomicBool) -> Self {
+    /// An error that came up after the user asked to stop is that wish come true. `goes_on` says
+    /// whether the next run begins where this one was.
+    pub(crate) fn interrupted_if(self, stop: &AtomicBool, goes_on: bool) -> Self {
         if self.kind != Kind::Failed || !stop.load(Ordering::Relaxed) {
             return self;
         }
-        Self::new(Kind::Interrupted, "interrupted")
-            .hint("what was durable is kept; run the same command again to go on")
+        Self::new(Kind::Interrupted, "interrupted").hint(if goes_on {
+            "what was durable is kept; run the same command again to go on"
+        } else {
+            "run the same command again"
+        })
     }
 
     /// What the process exits with.
@@ -242,15 +276,44 @@ mod tests {
     }
 
     #[test]
+    fn a_script_gets_one_line_and_the_advice_apart() {
+        let error = CliError::from_clap_text(
+            "error: unexpected argument '--foo' found\n\n  tip: a similar argument exists: '--full'\n\n\
+             Usage: souverain export <SOURCE>...\n\nFor more information, try '--help'.\n",
+        );
+        assert_eq!(error.message, "unexpected argument '--foo' found");
+        assert_eq!(
+            error.hint.as_deref(),
+            Some(
+                "a similar argument exists: '--full'; Usage: souverain export <SOURCE>...; \
+                 For more information, try '--help'."
+            )
+        );
+        let missing = "error: these were not provided:\n  --into <TARGET>\n  <CID>\n";
+        assert_eq!(
+            CliError::from_clap_text(missing).message,
+            "these were not provided: --into <TARGET> <CID>"
+        );
+    }
+
+    #[test]
+    fn what_keeps_nothing_does_not_say_so() {
+        let stop = AtomicBool::new(true);
+        let hint = |goes_on| CliError::failed("x").interrupted_if(&stop, goes_on).hint;
+        assert!(hint(true).is_some_and(|hint| hint.contains("is kept")));
+        assert!(hint(false).is_some_and(|hint| !hint.contains("is kept")));
+    }
+
+    #[test]
     fn only_a_failure_becomes_an_interruption() {
         let stop = AtomicBool::new(true);
-        let kind = |error: CliError| error.interrupted_if(&stop).kind;
+        let kind = |error: CliError| error.interrupted_if(&stop, true).kind;
         assert_eq!(kind(CliError::failed("x")), Kind::Interrupted);
         assert_eq!(kind(CliError::usage("x")), Kind::Usage);
         assert_eq!(kind(CliError::unverified("x")), Kind::Unverified);
         stop.store(false, Ordering::Relaxed);
         assert_eq!(
-            CliError::failed("x").interrupted_if(&stop).kind,
+            CliError::failed("x").interrupted_if(&stop, true).kind,
             Kind::Failed
         );
     }

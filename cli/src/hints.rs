@@ -41,12 +41,20 @@ const OTHER_COPY: &str =
     "`souverain verify` says what is damaged; take an undamaged copy of the snapshot";
 const SKIP_DAMAGED: &str =
     "`--skip-damaged` restores all that is undamaged; nothing was restored now";
+const MAKE_ROOM: &str = "make room and run the same command again";
+const MAKE_ROOM_AND_GO_ON: &str =
+    "make room and run the same command again; what was durable is kept";
+const PASSPHRASE: &str = "set SOUVERAIN_PASSPHRASE or pass `--passphrase-file FILE`";
+const TARGETS: &str =
+    "a TARGET is a directory, `sqlite:PATH` or `postgres://USER@HOST/DATABASE`, as the source was";
+const UNDAMAGED_FILE: &str = "take an undamaged copy of the file";
+const RESCUE: &str = "keep a copy of the home as it is; in a new home, `souverain --home NEW init` and \
+                      `souverain --home NEW car import HOME/packs/*.car` take in all that is undamaged";
 const NOT_SHARED: &str = "where the snapshot is, `souverain share CID --with PEER` lets this node \
      have it; `souverain agent status` here prints the PEER";
 const NOT_THERE: &str =
     "see that the other node runs and listens where you say: `souverain agent status` there";
 const OTHER_CID: &str = "take the CID from whoever made the snapshot: `souverain list` there";
-const MAKE_ROOM: &str = "make room and run the same command again; what was durable is kept";
 
 /// Looks through an error and its causes for one that something is known about.
 pub(crate) fn advise(error: &(dyn Error + 'static)) -> Advice {
@@ -135,9 +143,9 @@ fn about(error: &(dyn Error + 'static)) -> Option<Advice> {
     ) -> Option<Advice> {
         error.downcast_ref::<E>().and_then(about)
     }
-    of(error, |e: &HomeError| e.hint().map(failed))
+    of(error, about_home)
         .or_else(|| of(error, |e: &IdentityError| e.hint().map(failed)))
-        .or_else(|| of(error, |e: &RecipientError| e.hint().map(failed)))
+        .or_else(|| of(error, about_recipient))
         .or_else(|| of(error, |e: &KeyringError| e.hint().map(failed)))
         .or_else(|| of(error, about_store))
         .or_else(|| of(error, about_source))
@@ -166,6 +174,13 @@ fn failed(hint: impl Into<String>) -> Advice {
     }
 }
 
+fn usage(hint: impl Into<String>) -> Advice {
+    Advice {
+        kind: Kind::Usage,
+        hint: Some(hint.into()),
+    }
+}
+
 fn unverified(hint: impl Into<String>) -> Advice {
     Advice {
         kind: Kind::Unverified,
@@ -173,25 +188,45 @@ fn unverified(hint: impl Into<String>) -> Advice {
     }
 }
 
+fn about_home(error: &HomeError) -> Option<Advice> {
+    match error {
+        HomeError::Recipients(cause) => about_recipient(cause),
+        error => error.hint().map(failed),
+    }
+}
+
+fn about_recipient(error: &RecipientError) -> Option<Advice> {
+    let hint = error.hint()?;
+    Some(match error {
+        RecipientError::Unknown { .. } | RecipientError::Secret => usage(hint),
+        _ => failed(hint),
+    })
+}
+
 fn about_store(error: &StoreError) -> Option<Advice> {
     Some(failed(match error {
         StoreError::InUse { .. } => "wait until it is done, or use another `--home DIR`",
         StoreError::Missing { .. } => "run `souverain init` first",
-        StoreError::Full { .. } => MAKE_ROOM,
+        StoreError::Full { .. } => MAKE_ROOM_AND_GO_ON,
         StoreError::Schema { .. } => LATER_VERSION,
-        StoreError::Damaged { .. } => {
-            "keep a copy of the home as it is, and take the snapshots from another node or a CAR file"
-        }
+        StoreError::Damaged { .. } => RESCUE,
         _ => return None,
     }))
 }
 
 fn about_source(error: &SourceError) -> Option<Advice> {
+    if let Some(hint) = error.hint() {
+        return Some(failed(hint));
+    }
     Some(failed(match error {
-        SourceError::Unknown(_) => SOURCES,
+        SourceError::Unknown(_) => return Some(usage(SOURCES)),
+        SourceError::Special { .. } => SOURCES,
         SourceError::Io { cause, .. } if cause.kind() == io::ErrorKind::NotFound => SOURCES,
         SourceError::Io { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => {
             "run as a user who may read it, or pass `--skip-unreadable`"
+        }
+        SourceError::Io { cause, .. } if cause.kind() == io::ErrorKind::InvalidFilename => {
+            "paths below the source have 4,092 bytes at most; `--skip-unreadable` leaves longer ones out"
         }
         _ => return None,
     }))
@@ -204,9 +239,17 @@ fn about_import(error: &ImportError) -> Option<Advice> {
             "whoever made the snapshot made it wrong, or on purpose; nothing was restored",
         ),
         ImportError::NoSuch { .. } => failed("`souverain show` lists what the snapshot holds"),
-        ImportError::SeveralSources { .. } => {
-            failed("choose one with `--source NAME`, or restore into a directory")
+        ImportError::SeveralSources { unfit, .. } if unfit.is_empty() => {
+            failed("choose one with `--source NAME`, or restore all into a directory")
         }
+        ImportError::SeveralSources { .. } => failed("choose one with `--source NAME`"),
+        ImportError::UnfitForDirectory { fit, .. } => failed(match fit.as_str() {
+            "" => "restore one at a time, with `--source NAME` and a target of its kind".to_owned(),
+            fit => format!(
+                "with `--source NAME` restore each of these alone into a target of its kind, and into the \
+                 directory: {fit}"
+            ),
+        }),
         ImportError::PartlyDone { .. } => {
             failed("restore what is missing with `--source NAME` once the cause is gone")
         }
@@ -219,11 +262,11 @@ fn about_target(error: &TargetError) -> Option<Advice> {
         TargetError::NotEmpty(_) => {
             failed("name an empty target, or pass `--merge` or `--replace`")
         }
-        TargetError::Unsuitable(_) => failed(
-            "a TARGET is a directory, `sqlite:PATH` or `postgres://USER@HOST/DATABASE`, as the source was",
-        ),
+        TargetError::Unknown(_) => usage(TARGETS),
+        TargetError::Unsuitable(_) => failed(TARGETS),
         TargetError::Hostile { .. } => unverified("do not trust whoever made this snapshot"),
         TargetError::Content { .. } => unverified(SKIP_DAMAGED),
+        TargetError::Database { .. } => failed(error.hint()?),
         _ => return None,
     })
 }
@@ -233,6 +276,9 @@ fn about_snapshot(error: &OpenSnapshotError) -> Option<Advice> {
         OpenSnapshotError::NoCapsule { .. } => Some(failed(
             "an erasable snapshot opens only in the home that holds its keys",
         )),
+        OpenSnapshotError::NoPassphrase { .. } | OpenSnapshotError::WrongPassphrase { .. } => {
+            Some(failed(PASSPHRASE))
+        }
         _ => None,
     }
 }
@@ -240,6 +286,7 @@ fn about_snapshot(error: &OpenSnapshotError) -> Option<Advice> {
 fn about_handover(error: &HandoverError) -> Option<Advice> {
     match error {
         HandoverError::Damaged { .. } => Some(unverified(OTHER_COPY)),
+        HandoverError::NoRoot => Some(unverified(UNDAMAGED_FILE)),
         HandoverError::NotEmpty { .. } => Some(failed("name a directory that is new or empty")),
         _ => None,
     }
@@ -247,7 +294,7 @@ fn about_handover(error: &HandoverError) -> Option<Advice> {
 
 fn about_blocks(error: &BlocksError) -> Option<Advice> {
     match error {
-        BlocksError::NoRoot { .. } => Some(unverified("take an undamaged copy of the file")),
+        BlocksError::NoRoot { .. } => Some(unverified(UNDAMAGED_FILE)),
         _ => None,
     }
 }
@@ -283,10 +330,12 @@ fn about_manifest(error: &ManifestError) -> Option<Advice> {
 
 fn about_car(error: &CarError) -> Option<Advice> {
     Some(match error {
-        CarError::Header { .. } => failed("name a CAR file, as `souverain car export` writes it"),
+        CarError::Header { .. } => {
+            unverified("name a CAR file, as `souverain car export` writes it")
+        }
         CarError::Version { .. } => failed(LATER_VERSION),
         CarError::CutOff { .. } | CarError::Section { .. } | CarError::Block { .. } => {
-            unverified("take an undamaged copy of the file")
+            unverified(UNDAMAGED_FILE)
         }
         CarError::Io(_) => return None,
     })
@@ -405,5 +454,14 @@ mod tests {
             cause,
         });
         assert_eq!((kind, hint.as_str()), (Kind::Failed, MAKE_ROOM));
+    }
+    #[test]
+    fn a_path_that_is_too_long_can_be_left_out() {
+        // ENAMETOOLONG
+        let cause = io::Error::from_raw_os_error(36);
+        let path = "x".into();
+        let (kind, hint) = advice(SourceError::Io { path, cause });
+        assert_eq!(kind, Kind::Failed);
+        assert!(hint.contains("--skip-unreadable"), "{hint}");
     }
 }

@@ -6,8 +6,9 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::{error::CliError, ui::Ui};
 
-/// Warnings; but not those of the DHT, to which a node without peers is one.
-const WARNINGS: &str = "warn,libp2p_kad=error";
+/// Warnings; but not those of the DHT, to which a node without peers is one, nor those of sled: what it
+/// finds wrong comes as an error that says what to do.
+const WARNINGS: &str = "warn,libp2p_kad=error,sled=off";
 
 /// Sends events of at least the asked level to standard error.
 pub(crate) fn install(ui: &Ui, verbose: u8) -> Result<(), CliError> {

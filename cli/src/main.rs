@@ -65,9 +65,10 @@ fn run(ui: &Ui) -> Result<(), CliError> {
     // At the level of errors, so that the run is named whatever the filter lets through.
     let span = tracing::error_span!("run", %session);
     let _entered = span.enter();
+    let goes_on = args.command.goes_on();
     args.command
         .run(&context)
-        .map_err(|error| error.interrupted_if(&interrupted))
+        .map_err(|error| error.interrupted_if(&interrupted, goes_on))
 }
 
 /// Nothing if help or the version was asked for, and printed.

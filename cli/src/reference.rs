@@ -1,6 +1,6 @@
 //! What a snapshot is called on the command line: a CID, the start of one, or a CAR file.
 
-use std::{convert::Infallible, fmt, path::PathBuf, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use agent::catalog;
 use cid::{Cid, Version};
@@ -101,11 +101,19 @@ pub(crate) enum Input {
     Car(PathBuf),
 }
 
+/// Why a word is neither a snapshot nor a file.
+#[derive(Debug, thiserror::Error)]
+#[error("neither a CID nor a file")]
+pub(crate) struct InputError;
+
 impl FromStr for Input {
-    type Err = Infallible;
+    type Err = InputError;
 
     /// Whatever cannot be a CID is a file.
-    fn from_str(text: &str) -> Result<Self, Infallible> {
+    fn from_str(text: &str) -> Result<Self, InputError> {
+        if text.is_empty() {
+            return Err(InputError);
+        }
         Ok(match text.parse() {
             Ok(snapshot) => Self::Snapshot(snapshot),
             Err(SnapshotRefError) => Self::Car(PathBuf::from(text)),
@@ -134,7 +142,7 @@ mod tests {
 
     #[test]
     fn tells_prefixes_from_files() {
-        let input = |text: &str| text.parse::<Input>().expect("never fails");
+        let input = |text: &str| text.parse::<Input>().expect("not empty");
         let prefix = |text: &str| Input::Snapshot(SnapshotRef::Prefix(text.into()));
         assert_eq!(input("bafybeig"), prefix("bafybeig"));
         for file in [
@@ -147,5 +155,6 @@ mod tests {
         ] {
             assert_eq!(input(file), Input::Car(file.into()), "{file}");
         }
+        assert!("".parse::<Input>().is_err());
     }
 }

@@ -2,7 +2,11 @@
 
 mod souverain;
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Stdio};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    process::{Command, Stdio},
+};
 
 use souverain::{Ran, Sandbox, souverain, write_tree};
 
@@ -71,7 +75,12 @@ fn a_passphrase_alone_opens_what_it_sealed() {
     let sandbox = sandbox();
     fs::write(sandbox.path("secret"), "correct horse\n").expect("writes");
     let cid = sandbox.ok(&["export", "tree", "--passphrase-file", "secret"]);
-    sandbox.run(&["show", &cid]).failed(1, "Error: ");
+    let hint = "Hint: set SOUVERAIN_PASSPHRASE or pass `--passphrase-file FILE`";
+    for verb in ["show", "verify"] {
+        let ran = sandbox.run(&[verb, &cid]);
+        let ran = ran.failed(1, "is sealed to a passphrase, and none was given");
+        ran.failed(1, hint);
+    }
     sandbox.ok(&["show", &cid, "--passphrase-file", "secret"]);
     let shown = sandbox
         .command(&["show", &cid])
@@ -81,7 +90,8 @@ fn a_passphrase_alone_opens_what_it_sealed() {
     fs::write(sandbox.path("wrong"), "battery\n").expect("writes");
     sandbox
         .run(&["show", &cid, "--passphrase-file", "wrong"])
-        .failed(1, "Hint: ");
+        .failed(1, "the passphrase does not open")
+        .failed(1, hint);
     let asked = sandbox.run(&["export", "tree", "--passphrase"]);
     assert_eq!(asked.code, Some(1), "there is no terminal: {asked:?}");
 }
@@ -107,6 +117,9 @@ fn what_cannot_be_read_is_told_or_skipped() {
         .failed(1, "cannot read none");
     sandbox
         .run(&["export", "ftp:x"])
+        .failed(2, "Hint: a SOURCE is");
+    sandbox
+        .run(&["export", "/dev/null"])
         .failed(1, "Hint: a SOURCE is");
     let secret = sandbox.path("tree/secret");
     fs::write(&secret, "x").expect("writes");
@@ -129,5 +142,41 @@ fn a_password_in_an_argument_is_warned_of_and_not_repeated() {
     let ran = sandbox.run(&["export", "postgres://me:hunter2@127.0.0.1:1/db"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.stderr.contains("Warning: "), "{ran:?}");
+    assert_eq!(ran.stderr.matches("password").count(), 1, "{ran:?}");
     assert!(!ran.stderr.contains("hunter2"), "{ran:?}");
+}
+
+#[test]
+fn a_car_on_standard_output_has_its_cid_on_standard_error() {
+    let sandbox = sandbox();
+    let ran = sandbox
+        .run(&["export", "-q", "tree", "--car", "-"])
+        .succeeded();
+    let cid = ran.stderr.strip_prefix("cid: ").map(str::trim_end);
+    assert!(
+        cid.is_some_and(|cid| cid.starts_with("bafy")),
+        "{:?}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn what_of_a_tree_is_not_kept_is_told() {
+    let sandbox = sandbox();
+    let links = ["tree/link", "tree/other"].map(|name| sandbox.path(name));
+    fs::hard_link(&links[0], &links[1]).expect("links");
+    let attribute = Command::new("setfattr")
+        .args(["-n", "trusted.mine", "-v", "1"])
+        .arg(sandbox.path("tree/one.txt"))
+        .output();
+    let has_attribute = attribute.is_ok_and(|output| output.status.success());
+    let ran = sandbox.run(&["export", "tree"]).succeeded();
+    for name in ["link", "other"] {
+        let warning = format!("Warning: ./{name} has several names: each becomes a file");
+        assert!(ran.stderr.contains(&warning), "{ran:?}");
+    }
+    if has_attribute {
+        let warning = "Warning: ./one.txt has trusted extended attributes, which are not kept";
+        assert!(ran.stderr.contains(warning), "{ran:?}");
+    }
 }

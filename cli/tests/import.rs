@@ -143,7 +143,7 @@ fn damage_is_reported_and_the_rest_restored() {
     assert!(!sandbox.path("out").exists());
     sandbox
         .run(&["import", "x.car", "--into", "out", "--skip-damaged"])
-        .failed(3, "Warning: left out: ");
+        .failed(3, "Warning: ./two.bin is damaged, and is left out");
     assert_eq!(
         sqlite(&sandbox, "out/shop.sqlite", "SELECT count(*) FROM a"),
         "2\n"
@@ -197,4 +197,191 @@ fn get_gives_a_folder_that_recovers_itself() {
             .count()
             >= 2
     );
+}
+
+/// What is in the sandbox beside the home, with sizes and times.
+fn beside_the_home(sandbox: &Sandbox) -> String {
+    let output = Command::new("find")
+        .args([
+            ".",
+            "-path",
+            "./home",
+            "-prune",
+            "-o",
+            "-printf",
+            "%p %s %T@\n",
+        ])
+        .current_dir(sandbox.path("."))
+        .output()
+        .expect("runs");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+#[test]
+fn sources_of_one_name_are_told_apart() {
+    let sandbox = Sandbox::new();
+    sandbox.ok(&["init"]);
+    for (directory, text) in [("shop", "a"), ("b/shop", "b")] {
+        fs::create_dir_all(sandbox.path(directory)).expect("creates");
+        fs::write(sandbox.path(directory).join("in"), text).expect("writes");
+    }
+    sqlite(
+        &sandbox,
+        "shop.sqlite",
+        "CREATE TABLE t(a); INSERT INTO t VALUES(7)",
+    );
+    let cid = sandbox.ok(&["export", "shop", "sqlite:shop.sqlite", "b/shop"]);
+    assert!(sandbox.ok(&["list"]).ends_with("shop, shop-2, shop-3"));
+    let shown = sandbox.ok(&["show", &cid]);
+    for line in [
+        "source shop: files",
+        "source shop-2: SQLite",
+        "source shop-3: files",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    let read = |path: &str| fs::read_to_string(sandbox.path(path)).expect("restored");
+    sandbox.ok(&["import", &cid, "--into", "all"]);
+    assert_eq!(
+        (read("all/shop/in"), read("all/shop-3/in")),
+        ("a".into(), "b".into())
+    );
+    assert_eq!(
+        sqlite(&sandbox, "all/shop-2.sqlite", "SELECT * FROM t"),
+        "7\n"
+    );
+    sandbox.ok(&["import", &cid, "--source", "shop-3", "--into", "one"]);
+    assert_eq!(read("one/in"), "b");
+    let two = ["--source", "shop-3", "--source", "shop-2", "--into", "two"];
+    sandbox.ok(&[&["import", &cid][..], &two].concat());
+    assert_eq!(read("two/shop-3/in"), "b");
+    assert!(!sandbox.path("two/shop").exists());
+    sandbox
+        .run(&[
+            "import", &cid, "--source", "shop", "--source", "x", "--into", "none",
+        ])
+        .failed(1, "no source is called x");
+}
+
+#[test]
+fn places_that_collide_are_told_apart_before_anything_is_written() {
+    let sandbox = Sandbox::new();
+    sandbox.ok(&["init"]);
+    fs::create_dir(sandbox.path("shop.sqlite")).expect("creates");
+    fs::write(sandbox.path("shop.sqlite/in"), "1").expect("writes");
+    sqlite(
+        &sandbox,
+        "shop.db",
+        "CREATE TABLE t(a); INSERT INTO t VALUES(7)",
+    );
+    let cid = sandbox.ok(&["export", "shop.sqlite", "sqlite:shop.db"]);
+    sandbox.ok(&["import", &cid, "--into", "out"]);
+    assert!(sandbox.path("out/shop.sqlite/in").exists());
+    assert_eq!(
+        sqlite(&sandbox, "out/shop-2.sqlite", "SELECT * FROM t"),
+        "7\n"
+    );
+}
+
+#[test]
+fn a_dry_run_refuses_what_the_import_refuses() {
+    let (sandbox, cid) = exported();
+    fs::create_dir_all(sandbox.path("full/tree")).expect("creates");
+    fs::write(sandbox.path("full/tree/in"), "1").expect("writes");
+    fs::create_dir(sandbox.path("half")).expect("creates");
+    sqlite(&sandbox, "half/shop.sqlite", "CREATE TABLE t(a)");
+    fs::write(sandbox.path("file"), "no directory").expect("writes");
+    sqlite(&sandbox, "full.sqlite", "CREATE TABLE t(a)");
+    let shop = ["--source", "shop"];
+    let tree = ["--source", "tree"];
+    let cases: &[(&[&str], &str, &[&str])] = &[
+        (&[], "full", &[]),
+        (&[], "half", &[]),
+        (&[], "file", &[]),
+        (&[], "absent/absent", &[]),
+        (&tree, "full", &[]),
+        (&tree, "file", &["--merge"]),
+        (&tree, "file/below", &[]),
+        (&shop, "sqlite:full.sqlite", &[]),
+        (&shop, "sqlite:file", &["--merge"]),
+        (&shop, "sqlite:full", &[]),
+        (&shop, "sqlite:file/below", &[]),
+    ];
+    for (source, into, how) in cases {
+        let args = [&["import", &cid, "--into", into][..], source, how].concat();
+        let before = beside_the_home(&sandbox);
+        let dry = sandbox.run(&[&args[..], &["--dry-run"]].concat());
+        assert_eq!(beside_the_home(&sandbox), before, "{args:?}");
+        let real = sandbox.run(&args);
+        assert_eq!(dry.code, Some(1), "{dry:?}");
+        assert_eq!(
+            (dry.code, &dry.stderr),
+            (real.code, &real.stderr),
+            "{args:?}"
+        );
+        assert_eq!(dry.stdout, "", "{args:?}");
+    }
+    for args in [
+        &["--into", "new"][..],
+        &["--into", "full", "--replace"],
+        &["--into", "new/below", "--source", "tree"],
+        &[
+            "--into",
+            "sqlite:full.sqlite",
+            "--source",
+            "shop",
+            "--merge",
+        ],
+        &["--into", "sqlite:new/below.sqlite", "--source", "shop"],
+    ] {
+        let before = beside_the_home(&sandbox);
+        sandbox.ok(&[&["import", &cid, "--dry-run"][..], args].concat());
+        assert_eq!(beside_the_home(&sandbox), before, "{args:?}");
+    }
+}
+
+#[test]
+fn streams_of_one_name_are_told_apart() {
+    let (sandbox, cid) = exported();
+    let kinds = |args: &[&str]| {
+        let ran = sandbox.run(&[&["import", &cid, "--into", "out", "--json"][..], args].concat());
+        let objects = ran.succeeded().objects();
+        let of = |o: &serde_json::Value| format!("{}/{}", o["stream"], o["kind"]).replace('"', "");
+        objects.iter().map(of).collect::<Vec<_>>().join(" ")
+    };
+    let expected = "tree/tree shop/before a/table b/table shop/after";
+    assert_eq!(kinds(&["--dry-run"]), expected);
+    assert_eq!(kinds(&[]), expected);
+    let said = sandbox.ok(&["import", &cid, "--into", "again"]);
+    assert!(said.contains("sqlite: schema, "), "{said}");
+    assert!(said.contains("sqlite: indexes and constraints, "), "{said}");
+}
+
+#[test]
+fn a_sample_of_little_is_one_segment_and_counts_what_it_read() {
+    let (sandbox, cid) = exported();
+    for _ in 0..4 {
+        let ran = sandbox.run(&["verify", &cid, "--sample", "0.0001%", "--json"]);
+        let verified = ran.succeeded().objects().remove(0);
+        assert_eq!(verified["opened"]["segments"], 1, "{verified}");
+        let rows = verified["opened"]["rows"].as_u64().expect("a number");
+        assert!(rows < 3, "{verified}");
+        let keyless = sandbox.run(&["verify", &cid, "--sample", "0.0001%", "--keyless", "--json"]);
+        let whole = sandbox.run(&["verify", &cid, "--keyless", "--json"]);
+        let blocks = |ran: souverain::Ran| ran.objects()[0]["blocks"].as_u64().expect("a number");
+        let (some, all) = (blocks(keyless), blocks(whole));
+        let objects = verified["segments"].as_u64().expect("a number");
+        assert_eq!(some, all - objects + 1);
+    }
+}
+
+#[test]
+fn a_block_that_is_damaged_counts_once() {
+    let (sandbox, cid) = exported();
+    sandbox.ok(&["car", "export", &cid, "x.car"]);
+    damage(&sandbox, "x.car");
+    sandbox
+        .run(&["verify", "x.car"])
+        .failed(3, "did not verify: 1 thing is wrong");
 }

@@ -66,6 +66,6 @@ fn an_identity_is_no_recipient_and_is_not_repeated() {
     let secret = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX";
     let ran = sandbox
         .run(&["init", "--recipient-only", "--to", secret])
-        .failed(1, "Error: ");
+        .failed(2, "Error: ");
     assert!(!ran.stderr.contains(secret), "{ran:?}");
 }

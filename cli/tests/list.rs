@@ -38,3 +38,24 @@ fn a_reference_that_names_nothing_is_told() {
         .failed(1, "is not in this home");
     assert!(!sandbox.path("out").exists());
 }
+
+#[test]
+fn what_was_recorded_last_is_listed_last() {
+    let sandbox = Sandbox::new();
+    sandbox.ok(&["init"]);
+    std::fs::create_dir(sandbox.path("tree")).expect("creates");
+    let mut made = Vec::new();
+    for text in ["1", "2", "3", "4", "5"] {
+        std::fs::write(sandbox.path("tree/in"), text).expect("writes");
+        made.push(sandbox.ok(&["export", "-q", "tree"]));
+    }
+    let friend = Sandbox::new().ok(&["init"]);
+    let friend = friend
+        .lines()
+        .find_map(|line| line.strip_prefix("recipient: "))
+        .expect("a recipient");
+    made.push(sandbox.ok(&["recipients", "add", &made[1], friend]));
+    let listed = sandbox.ok(&["list"]);
+    let listed: Vec<_> = listed.lines().filter_map(|l| l.split(' ').next()).collect();
+    assert_eq!(listed, made);
+}

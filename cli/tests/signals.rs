@@ -1,4 +1,4 @@
-//! Signals: the first stops cleanly, and the same command goes on afterwards.
+//! Signals: the first stops cleanly.
 
 mod souverain;
 
@@ -30,6 +30,6 @@ fn an_interrupted_export_says_so_and_leaves_no_snapshot() {
         assert!(killed.expect("runs").success());
         std::io::copy(&mut stdout, &mut std::io::sink()).expect("reads the rest");
         let ran = Ran::of(&["export", signal], child.wait_with_output().expect("ends"));
-        ran.failed(1, "Error: interrupted\nHint: what was durable is kept");
+        ran.failed(1, "Error: interrupted\nHint: run the same command again\n");
     }
 }

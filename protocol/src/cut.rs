@@ -10,14 +10,14 @@
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Smallest piece that a cut leaves behind, in bytes; only the last piece of a run is smaller.
-pub const PIECE_SIZE_MIN: usize = 384 << 10;
+pub const PIECE_SIZE_MIN: usize = 320 << 10;
 /// Largest piece, in bytes. Sealed, and padded, even an incompressible one stays below
 /// [`crate::block::BLOCK_SIZE_MAX`].
 pub const PIECE_SIZE_MAX: usize = 960 << 10;
 
 const WINDOW: usize = 64;
 const CANDIDATE_MASK: u64 = !(u64::MAX >> 11);
-const CONFIRM_ONE_IN: u8 = 64;
+const CONFIRM_ONE_IN: u8 = 32;
 
 /// Where a stream may be cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +144,7 @@ mod tests {
                 .all(|p| (PIECE_SIZE_MIN..=PIECE_SIZE_MAX).contains(&p.len()))
         );
         let mean = data.len() / pieces.len();
-        assert!((430 << 10..600 << 10).contains(&mean), "mean {mean}");
+        assert!((360 << 10..420 << 10).contains(&mean), "mean {mean}");
     }
 
     #[test]

@@ -125,6 +125,7 @@ impl Catalog {
         disk: Arc<Disk>,
     ) -> Result<Self, StoreError> {
         if !index_dir(home).is_dir() {
+            require_index(home)?;
             return Err(StoreError::Missing {
                 home: home.to_owned(),
             });
@@ -261,14 +262,15 @@ fn load(
     disk: &Disk,
     beyond: Leftovers<'_>,
 ) -> Result<(Index, Head, Loaded), StoreError> {
+    require_index(home)?;
     let (packs_dir, index_dir) = (packs_dir(home), index_dir(home));
     for dir in [&packs_dir, &index_dir] {
         if !dir.is_dir() {
             disk.create_dir(dir).map_err(|e| failed("create", dir, e))?;
         }
     }
-    let index = Index::open(&index_dir, disk).map_err(|e| failed("open", &index_dir, e))?;
-    let read = |e| failed("read", &index_dir, e);
+    let index = Index::open(&index_dir, disk).map_err(|e| index_failed("open", &index_dir, e))?;
+    let read = |e| index_failed("read", &index_dir, e);
     match index.schema().map_err(read)? {
         None if index.is_empty() && !pack::any(&packs_dir)? => {
             begin(home, &index, disk)?;
@@ -296,6 +298,29 @@ fn load(
     let blocks = index.blocks().map_err(read)?;
     pack::recover(&packs_dir, &packs, disk, beyond)?;
     Ok((index, head, Loaded { packs, blocks }))
+}
+
+/// Refuses packs whose index is gone, before a new one is made.
+fn require_index(home: &Path) -> Result<(), StoreError> {
+    let (packs_dir, index_dir) = (packs_dir(home), index_dir(home));
+    if index_dir.is_dir() || !packs_dir.is_dir() || !pack::any(&packs_dir)? {
+        return Ok(());
+    }
+    Err(StoreError::Damaged {
+        path: index_dir,
+        what: "it is missing, and the packs are there".to_owned(),
+    })
+}
+
+/// Tells an index that cannot be understood from a file that cannot be read.
+fn index_failed(what: &'static str, dir: &Path, cause: io::Error) -> StoreError {
+    match cause.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => StoreError::Damaged {
+            path: dir.to_owned(),
+            what: cause.to_string(),
+        },
+        _ => failed(what, dir, cause),
+    }
 }
 
 /// Makes an empty store durable, names included, before anything is promised.

@@ -60,15 +60,11 @@ impl Store {
             let unsynced = std::mem::take(&mut state.unsynced);
             (staged, unsynced, state.durable)
         };
-        let total = Blocks {
-            count: durable.count + staged.blocks.len() as u64,
-            size_bytes: durable.size_bytes
-                + staged
-                    .blocks
-                    .values()
-                    .map(|block| u64::from(block.location.size))
-                    .sum::<u64>(),
-        };
+        let mut total = durable;
+        for block in staged.blocks.values().filter(|block| !block.replaces) {
+            total.count += 1;
+            total.size_bytes += u64::from(block.location.size);
+        }
         let done = self.make_durable(&staged, &unsynced, total);
         let mut state = writer.state();
         state.committing = None;

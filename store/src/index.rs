@@ -56,6 +56,8 @@ pub enum Table {
     Epochs = 4,
     /// Everything else that a node remembers.
     Config = 5,
+    /// Blocks that were found damaged, by multihash, until they are put again.
+    Damaged = 6,
 }
 
 impl Table {
@@ -66,6 +68,7 @@ impl Table {
             Self::Snapshots,
             Self::Epochs,
             Self::Config,
+            Self::Damaged,
         ]
         .into_iter()
         .find(|table| *table as u8 == byte)
@@ -427,7 +430,15 @@ fn is_held(error: &sled::Error) -> bool {
 fn cause(error: sled::Error) -> io::Error {
     match error {
         sled::Error::Io(e) => e,
-        other => io::Error::other(other),
+        // All others are about what is on disk, in words that say nothing to who uses the store.
+        other => {
+            tracing::debug!(error = %other, "sled refuses the index");
+            let what = match other {
+                sled::Error::Corruption { .. } => "it does not match its checksums",
+                _ => "it is of a form that is not known",
+            };
+            io::Error::new(io::ErrorKind::InvalidData, what)
+        }
     }
 }
 

@@ -14,6 +14,7 @@
 //! | what was set together is there together, or not at all | `tests/durability/faults.rs`, `tests/durability/kill.rs` |
 //! | what was not committed is gone after a reopen, but for blocks that were asked for | `tests/durability/model.rs`, `tests/durability/processes.rs` |
 //! | a block that is stored is never written again | `tests/durability/model.rs` |
+//! | unless its copy is damaged and a good one comes | `tests/durability/damage.rs` |
 //! | unknown or damaged state stops, it is never repaired | `tests/durability/damage.rs` |
 //! | an index that forgot commits never lets packs be cut | `tests/durability/damage.rs` |
 //! | nobody waits for a sync but who commits | `tests/durability/concurrent.rs` |

@@ -196,7 +196,11 @@ fn salvage(file: &File, pack: u32, offset: u64) -> Salvaged {
             codec: block.cid().codec(),
         };
         let cid = *block.cid();
-        salvaged.blocks.push(StagedBlock { cid, location });
+        salvaged.blocks.push(StagedBlock {
+            cid,
+            location,
+            replaces: false,
+        });
         salvaged.len = next;
     }
     salvaged

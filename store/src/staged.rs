@@ -28,6 +28,8 @@ pub const PENDING_VALUES_SIZE_MAX: usize = 16 << 20;
 pub(crate) struct StagedBlock {
     pub(crate) cid: Cid,
     pub(crate) location: Location,
+    /// It takes the place of a damaged copy that the index counts already.
+    pub(crate) replaces: bool,
 }
 
 /// A set of changes that becomes durable together.
@@ -218,11 +220,12 @@ impl State {
             .cloned()
     }
 
-    /// Appends a block that is not stored yet.
+    /// Appends a block that is not stored yet, or only as a damaged copy.
     pub(crate) fn append(
         &mut self,
         dir: &Path,
         block: &Block,
+        replaces: bool,
         disk: &Disk,
     ) -> Result<(), AppendFailed> {
         let head = frame_head(block.cid(), block.bytes().len());
@@ -256,6 +259,7 @@ impl State {
             StagedBlock {
                 cid: *block.cid(),
                 location,
+                replaces,
             },
         );
         Ok(())

@@ -67,6 +67,10 @@ impl Store {
         let mut found = Vec::new();
         let beyond = Leftovers::Salvage(&mut found);
         let store = Self::open_on(home, purpose, Disk::default(), beyond)?;
+        for block in found.iter_mut().flat_map(|one| &mut one.blocks) {
+            let known = store.catalog.locate(&block.cid.hash().to_bytes())?;
+            block.replaces = known.is_some();
+        }
         let count = found.iter().map(|one| one.blocks.len() as u64).sum();
         let packs_dir = &store.packs_dir;
         store
@@ -137,7 +141,32 @@ impl Store {
     /// # Errors
     /// No space, or a failed write; the block is then not stored.
     pub fn put(&self, block: Block) -> Result<bool, StoreError> {
-        self.append(block, None)
+        self.append(block, None, false)
+    }
+
+    /// Puts a block as [`Store::put`] does, but takes a stored copy for one only if it matches its
+    /// CID: a damaged one is replaced, and no longer remembered as damaged.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub fn put_checked(&self, block: Block) -> Result<bool, StoreError> {
+        let cid = *block.cid();
+        if !self.contains(&cid)? || self.is_sound(&cid)? {
+            return self.put(block);
+        }
+        self.append(block, None, true)?;
+        self.remove(Table::Damaged, &cid.hash().to_bytes())?;
+        Ok(true)
+    }
+
+    /// Whether the stored copy of a block matches its CID.
+    fn is_sound(&self, cid: &Cid) -> Result<bool, StoreError> {
+        match self.get(cid) {
+            Ok(found) => Ok(found.is_some_and(|block| block.verify().is_ok())),
+            // A bad sector, or a pack that ends too early.
+            Err(StoreError::Io { .. } | StoreError::Damaged { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Puts a block and stages the value that tells of it, so that no commit covers one of
@@ -152,7 +181,7 @@ impl Store {
         key: &[u8],
         value: &[u8],
     ) -> Result<bool, StoreError> {
-        self.append(block, Some((table, key, value)))
+        self.append(block, Some((table, key, value)), false)
     }
 
     /// Stages a value, to become durable with the next [`Store::commit`], together with all that
@@ -250,6 +279,7 @@ impl Store {
         &self,
         block: Block,
         value: Option<(Table, &[u8], &[u8])>,
+        replaces: bool,
     ) -> Result<bool, StoreError> {
         let writer = self.writer()?;
         let multihash = block.cid().hash().to_bytes();
@@ -262,7 +292,8 @@ impl Store {
             if state.stopped {
                 return Err(StoreError::Stopped);
             }
-            if state.block(&multihash).is_some() || self.catalog.locate(&multihash)?.is_some() {
+            let durable = self.catalog.locate(&multihash)?.is_some();
+            if !replaces && (durable || state.block(&multihash).is_some()) {
                 tell(&mut state)?;
                 return Ok(false);
             }
@@ -272,7 +303,7 @@ impl Store {
                 continue;
             }
             self.check_space(&mut state)?;
-            return match state.append(&self.packs_dir, &block, &self.disk) {
+            return match state.append(&self.packs_dir, &block, durable, &self.disk) {
                 Ok(()) => tell(&mut state).map(|()| true),
                 Err(failure) => {
                     state.stopped |= failure.torn;

@@ -49,15 +49,16 @@ fn what_is_asked_wrongly_is_told() {
         (&["verify", UNKNOWN], 1, "is not in this home"),
         (&["car", "export", UNKNOWN, "t"], 1, "is not in this home"),
         (&["get", UNKNOWN, "t"], 1, "is not in this home"),
-        (&["show", "bafybeig"], 1, "begins with"),
+        // A raw block is no snapshot.
+        (&["show", "bafkreig"], 1, "begins with"),
         (
             &["import", "absent.car", "--into", "t"],
             1,
             "neither a CID nor a file",
         ),
-        (&["import", "junk", "--into", "t"], 1, "junk"),
+        (&["import", "junk", "--into", "t"], 3, "junk"),
         (&["import", "empty", "--into", "t"], 3, "cut off"),
-        (&["car", "import", "junk"], 1, "CAR"),
+        (&["car", "import", "junk"], 3, "CAR"),
         (&["car", "import", "empty"], 3, "cut off"),
         (&["import", &cid, "--into", "data"], 1, "not empty"),
         (&["import", &cid, "--into", "junk"], 1, "not a directory"),
@@ -93,8 +94,13 @@ fn what_is_asked_wrongly_is_told() {
             "no identity",
         ),
         (&["export", "absent"], 1, "cannot read"),
-        (&["export", "ftp://host/x"], 1, "not a source that is known"),
-        (&["export", "data", "--to", "age1junk"], 1, "age1junk"),
+        (&["export", "ftp://host/x"], 2, "not a source that is known"),
+        (
+            &["import", &cid, "--into", "ftp://host/t"],
+            2,
+            "not a target that is known",
+        ),
+        (&["export", "data", "--to", "age1junk"], 2, "age1junk"),
         (&["get", &cid, "data"], 1, "not empty"),
         (&["car", "export", &cid, "junk"], 1, "exists already"),
         (&["init"], 1, "initialised already"),
@@ -190,6 +196,63 @@ fn a_home_that_is_not_usable_is_told() {
     assert!(!sandbox.path("t").exists());
 }
 
+#[test]
+fn what_is_undamaged_is_rescued_from_the_packs() {
+    fn cut(home: &Path) {
+        let last = packs::blocks(home).pop().expect("blocks");
+        let file = fs::File::options().write(true).open(&last.pack);
+        file.and_then(|file| file.set_len(last.offset + 5))
+            .expect("cuts");
+    }
+    fn overwrite(file: &Path) {
+        let file = fs::File::options().write(true).open(file).expect("opens");
+        file.write_all_at(&[0x5a; 16], 0).expect("writes");
+    }
+    /// What it is, whether blocks are lost, and how it is done.
+    type HomeDamage = (&'static str, bool, fn(&Path));
+    let damages: [HomeDamage; 4] = [
+        ("a pack is cut off", true, cut),
+        ("the settings of the index are overwritten", false, |home| {
+            overwrite(&home.join("index/conf"));
+        }),
+        ("the index is overwritten", false, |home| {
+            overwrite(&home.join("index/db"));
+        }),
+        ("the index is gone", false, |home| {
+            fs::remove_dir_all(home.join("index")).expect("removes");
+        }),
+    ];
+    for (what, loses, damage) in damages {
+        let (sandbox, first) = exported();
+        fs::write(sandbox.path("data/more"), noise(7, 100_000)).expect("writes");
+        let second = sandbox.ok(&["export", "data"]);
+        damage(&sandbox.home());
+        for args in [&["list"][..], &["export", "data"], &["verify", &first]] {
+            let ran = sandbox.run(args).failed(1, "damaged");
+            assert!(ran.stderr.contains("car import"), "{what}: {ran:#?}");
+            assert!(!ran.stderr.contains("sled"), "{what}: {ran:#?}");
+        }
+        let other = Sandbox::new();
+        let packs = fs::read_dir(sandbox.home().join("packs")).expect("reads");
+        let packs = packs.map(|entry| entry.expect("an entry").path());
+        let mut args = vec!["car".into(), "import".into()];
+        args.extend(packs.map(std::path::PathBuf::into_os_string));
+        let ran = other.run(&args);
+        let (code, listed) = match loses {
+            true => (3, vec![first.clone()]),
+            false => (0, vec![first.clone(), second]),
+        };
+        assert_eq!(ran.code, Some(code), "{what}: {ran:#?}");
+        assert_eq!(ran.stdout.lines().collect::<Vec<_>>(), listed, "{what}");
+        assert_eq!(other.listed(), listed, "{what}");
+        fs::remove_file(sandbox.path("data/more")).expect("removes");
+        let identity = sandbox.home().join("identity.txt");
+        let identity = identity.to_str().expect("plain");
+        other.ok(&["import", &first, "-i", identity, "--into", "back"]);
+        assert_eq!(tree(&other.path("back")), tree(&sandbox.path("data")));
+    }
+}
+
 fn flip(place: &Place, at: u64) {
     let file = fs::File::options()
         .read(true)
@@ -208,9 +271,10 @@ fn damage_to_any_block_is_found_wherever_it_is() {
     let (sandbox, cid) = exported();
     let (car, whole) = (sandbox.path("s.car"), sandbox.path("whole.car"));
     sandbox.ok(&["car", "export", &cid, "whole.car"]);
-    let (other, data) = (Sandbox::new(), tree(&sandbox.path("data")));
+    let data = tree(&sandbox.path("data"));
     let check = |what: &str| -> bool {
         let car = car.to_str().expect("plain");
+        let other = Sandbox::new();
         let _ = other.run(&["car", "import", car]).failed(3, "");
         assert!(other.listed().is_empty(), "{what}");
         for args in [&["verify", car][..], &["verify", "--keyless", car]] {
@@ -267,7 +331,7 @@ fn damage_to_any_block_is_found_wherever_it_is() {
     // It may be refused before all of it is read.
     let _ = stdin.write_all(&noise(7, 100_000));
     drop(stdin);
-    let _ = Ran::of(child.wait_with_output().expect("ends")).failed(1, "CAR");
+    let _ = Ran::of(child.wait_with_output().expect("ends")).failed(3, "CAR");
 }
 
 #[test]

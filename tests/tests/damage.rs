@@ -232,3 +232,33 @@ fn a_sample_reads_its_share() {
     assert!((0.025..0.09).contains(&share), "{share}");
     assert!(chosen.len() > 3, "every run chose the same");
 }
+
+#[test]
+fn what_is_damaged_is_not_counted_on_and_can_be_mended() {
+    let sandbox = Sandbox::new();
+    write_data(&sandbox);
+    let cid = sandbox.ok(&["export", "data"]);
+    sandbox.ok(&["car", "export", &cid, "good.car"]);
+    let home = sandbox.home();
+    let mut random = Random::printed("mending");
+    flip(&mut random, &segments(&home, &cid), HITS);
+    // A text that every snapshot has.
+    let text = packs::blocks(&home)
+        .into_iter()
+        .find(|place| place.cid == *protocol::recover::blocks()[1].1.cid());
+    flip(&mut random, &[text.expect("is stored")], 1);
+    sandbox.run(&["verify", &cid]).failed(3, "did not verify");
+    fs::write(sandbox.path("data/0/more"), "more").expect("writes");
+    let later = sandbox.ok(&["export", "data"]);
+    sandbox.ok(&["verify", &later]);
+    sandbox.run(&["verify", &cid]).failed(3, "car import");
+    sandbox.ok(&["car", "import", "good.car"]);
+    sandbox.ok(&["verify", &cid]);
+    let size = packs::size(&home);
+    sandbox.ok(&["car", "import", "good.car"]);
+    assert_eq!(
+        packs::size(&home),
+        size,
+        "what is sound is not written again"
+    );
+}

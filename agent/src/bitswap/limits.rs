@@ -66,6 +66,9 @@ pub const STALLED_AFTER_PRESSED: Duration = Duration::from_secs(5);
 pub const STALL_CHECK: Duration = Duration::from_secs(1);
 /// Block that is sent in place of HAVE, at most, in bytes.
 pub const HAVE_REPLACED_SIZE_MAX: u32 = 1024;
+/// A block that is sent and not taken is not sent again for a repeated want, unless the peer has taken
+/// nothing for this long.
+pub const REPEATED_AFTER: Duration = Duration::from_secs(10);
 /// Times that a block is sent again because the stream of its message failed.
 pub const SEND_ATTEMPTS_MAX: u8 = 3;
 

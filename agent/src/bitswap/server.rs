@@ -130,7 +130,7 @@ impl Server {
         }
         let others_held = self.held - before;
         for entry in &wantlist.entries {
-            served.entry(entry, others_held);
+            served.entry(now.elapsed, entry, others_held);
         }
         self.held = others_held + served.held();
         self.settle(peer);
@@ -270,8 +270,7 @@ impl Server {
     }
 
     fn take_untaken(&mut self, peer: &PeerId, id: MessageId) -> Option<Untaken> {
-        let served = self.peers.get_mut(peer)?;
-        let untaken = served.untaken.remove(&id)?;
+        let untaken = self.peers.get_mut(peer)?.end(id)?;
         self.release(peer, untaken.bytes);
         Some(untaken)
     }

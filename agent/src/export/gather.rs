@@ -108,12 +108,16 @@ impl<'a, 'd> Gather<'a, 'd> {
         sealer: &mut Sealer,
         committer: Option<&Committer<'_>>,
     ) -> Result<(), ExportError> {
-        for mut outcome in outcomes {
-            if let Done::Sealed { key, block, kept } = &mut outcome.done {
-                self.keep(key, block.take(), kept)?;
-            }
+        for outcome in outcomes {
+            let done = match outcome.done {
+                Done::Sealed { key, block, kept } => {
+                    self.keep(&key, block, &kept)?;
+                    Done::Known(kept)
+                }
+                other => other,
+            };
             let open = self.open.entry(outcome.stream).or_default();
-            open.early.insert(outcome.index, outcome.done);
+            open.early.insert(outcome.index, done);
             self.advance(outcome.stream, sealer)?;
             if let Some(committer) =
                 committer.filter(|_| self.uncommitted >= self.sealing.options.commit_every)
@@ -134,8 +138,8 @@ impl<'a, 'd> Gather<'a, 'd> {
             };
             open.next += 1;
             match done {
-                Done::Sealed { kept, .. } => self.push(number, kept, sealer)?,
                 Done::Known(kept) => self.push(number, kept, sealer)?,
+                Done::Sealed { .. } => unreachable!("blocks are kept as they come"),
                 Done::Passed(Body::Reused(unit)) => {
                     for kept in unit {
                         let len = u64::from(kept.segment.len);
@@ -250,22 +254,13 @@ impl<'a, 'd> Gather<'a, 'd> {
     }
 
     /// Hands a new block to the destination, and stages its record.
-    fn keep(
-        &mut self,
-        key: &[u8; 32],
-        block: Option<Block>,
-        kept: &Kept,
-    ) -> Result<(), ExportError> {
+    fn keep(&mut self, key: &[u8; 32], block: Block, kept: &Kept) -> Result<(), ExportError> {
         let len = u64::from(kept.sealed_len);
-        match (&self.destination, block) {
+        match &mut self.destination {
             // One commit covers both, or a crash between two would have the piece sealed again.
-            (Destination::Store(store), Some(block)) => {
-                catalog::put_piece(store, key, kept, block)?;
-            }
-            (_, Some(block)) => {
-                put(&mut self.destination, block)?;
-            }
-            (_, None) => {}
+            Destination::Store(store) => catalog::put_piece(store, key, kept, block)?,
+            Destination::Car(write) => write(&block).map_err(ExportError::Car)?,
+            Destination::DryRun(_) => {}
         }
         self.sealed += 1;
         self.report.bytes_written += len;
@@ -333,9 +328,6 @@ impl Finish<'_, '_> {
         report.segments = entries.len() as u64;
         report.segments_reused = report.segments.saturating_sub(sealed);
         record.segments = report.segments;
-        if matches!(destination, Destination::DryRun(_)) {
-            return Ok(report);
-        }
         let mut sealer = self.sealer;
         let parts = Parts {
             capsule,
@@ -349,6 +341,9 @@ impl Finish<'_, '_> {
             }
             Ok::<(), ExportError>(())
         })?;
+        if matches!(destination, Destination::DryRun(_)) {
+            return Ok(report);
+        }
         if let Destination::Store(store) = destination {
             // Blocks first: a crash between the two leaves blocks that nothing names.
             store.commit()?;
@@ -362,9 +357,11 @@ impl Finish<'_, '_> {
 
 fn put(destination: &mut Destination<'_>, block: Block) -> Result<bool, ExportError> {
     match destination {
-        Destination::Store(store) => Ok(store.put(block)?),
+        // These are few, and of known content: a damaged copy need not stay.
+        Destination::Store(store) => Ok(store.put_checked(block)?),
         Destination::Car(write) => write(&block).map(|()| true).map_err(ExportError::Car),
-        Destination::DryRun(_) => Ok(false),
+        Destination::DryRun(Some(store)) => Ok(!store.contains(block.cid())?),
+        Destination::DryRun(None) => Ok(true),
     }
 }
 

@@ -30,6 +30,7 @@ use crate::{
     home::ClassSecrets,
     intake::Intake,
     keyring::ExportKeys,
+    names,
     progress::Progress,
     source::{Source, SourceError},
 };
@@ -50,7 +51,7 @@ pub enum Destination<'a> {
     Store(&'a Store),
     /// A CAR, without a store. Nothing is reused.
     Car(&'a mut (dyn FnMut(&Block) -> io::Result<()> + Send)),
-    /// Nowhere: says what would be written. Looks for unchanged pieces in the store, if there is one.
+    /// Nowhere: says what would be written, to a few bytes. Looks for what is there in the store, if there is one.
     DryRun(Option<&'a Store>),
 }
 
@@ -172,7 +173,7 @@ pub fn export(
     options: &ExportOptions,
     progress: &Progress,
 ) -> Result<ExportReport, ExportError> {
-    let sealing = seal::Sealing::new(destination.known(), keys, secrets, options, &destination);
+    let sealing = seal::Sealing::new(destination.known(), keys, secrets, options);
     let (pieces, cut) = bounded(QUEUE);
     let (sealed, outcomes) = bounded(QUEUE);
     let stop = Stop {
@@ -240,6 +241,7 @@ fn read_all(
     for mut source in sources {
         metas.push(source.read(&intake)?);
     }
+    names::make_distinct(&mut metas);
     Ok(metas)
 }
 
@@ -259,7 +261,7 @@ fn unit_lookup<'a>(
 
 fn is_usable(store: Option<&Store>, keys: &ExportKeys, kept: &Kept) -> bool {
     keys.reusable.iter().any(|epoch| epoch.number == kept.epoch)
-        && store.is_some_and(|s| s.contains(&kept.segment.cid()).unwrap_or(false))
+        && store.is_some_and(|s| catalog::is_sound(s, &kept.segment.cid()).unwrap_or(false))
 }
 
 fn join<T>(handle: thread::ScopedJoinHandle<'_, T>) -> T {

@@ -13,7 +13,7 @@ use protocol::{
 };
 use store::Store;
 
-use super::{Destination, ExportError, ExportOptions, Outcomes, Pieces, is_usable};
+use super::{ExportError, ExportOptions, Outcomes, Pieces, is_usable};
 use crate::{
     catalog::{self, Kept},
     home::ClassSecrets,
@@ -32,7 +32,7 @@ pub(super) enum Done {
     /// The piece was sealed now.
     Sealed {
         key: [u8; 32],
-        block: Option<Block>,
+        block: Block,
         kept: Kept,
     },
     /// The piece was sealed before.
@@ -47,7 +47,6 @@ pub(super) struct Sealing<'a> {
     keys: &'a ExportKeys,
     dedup: &'a [u8; 32],
     pub(super) options: &'a ExportOptions,
-    dry: bool,
     fresh: Mutex<HashMap<[u8; 32], Option<Kept>>>,
     sealed: Condvar,
 }
@@ -58,14 +57,12 @@ impl<'a> Sealing<'a> {
         keys: &'a ExportKeys,
         secrets: &'a ClassSecrets,
         options: &'a ExportOptions,
-        destination: &Destination<'_>,
     ) -> Self {
         Self {
             store,
             keys,
             dedup: &secrets.dedup,
             options,
-            dry: matches!(destination, Destination::DryRun(_)),
             fresh: Mutex::default(),
             sealed: Condvar::new(),
         }
@@ -175,16 +172,11 @@ impl<'a> Sealing<'a> {
         bytes: &[u8],
         piece: [u8; 32],
         rows: u32,
-    ) -> Result<(Option<Block>, Kept), ExportError> {
+    ) -> Result<(Block, Kept), ExportError> {
         let len = u32::try_from(bytes.len()).expect("a piece is below 1 MiB");
-        let (block, digest, sealed_len) = if self.dry {
-            (None, piece, sealer.compress(bytes)?.len())
-        } else {
-            let block = Block::sealed(sealer.seal(bytes)?);
-            let digest = digest_of(block.cid()).expect("sealed blocks are sha2-256");
-            let len = block.bytes().len();
-            (Some(block), digest, len)
-        };
+        let block = Block::sealed(sealer.seal(bytes)?);
+        let digest = digest_of(block.cid()).expect("sealed blocks are sha2-256");
+        let sealed_len = block.bytes().len();
         let kept = Kept {
             segment: Segment {
                 block: digest,

@@ -84,11 +84,6 @@ impl Endpoint {
     /// Reads a URL; what it leaves open comes from `environment`.
     pub(crate) fn parse(url: &str, environment: Environment<'_>) -> Result<Self, Failure> {
         let mut given = Given::from_url(url)?;
-        if given.password.is_some() {
-            tracing::warn!(
-                "a password in a URL is seen by other users; use PGPASSWORD or ~/.pgpass"
-            );
-        }
         given.fill(environment);
         let set = |name: &str| environment(name).filter(|value| !value.is_empty());
         let user = given

@@ -4,7 +4,7 @@ use postgres::error::SqlState;
 
 /// A refusal of the server, the loss of it, or a setting that cannot work.
 #[derive(Debug, thiserror::Error)]
-#[error("{message}{}", hint.as_ref().map(|hint| format!("; hint: {hint}")).unwrap_or_default())]
+#[error("{message}")]
 pub(crate) struct Failure {
     message: String,
     hint: Option<String>,
@@ -23,6 +23,11 @@ impl Failure {
             message: message.into(),
             hint: None,
         }
+    }
+
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
     }
 
     /// Whether somebody held a lock for too long, as pg_dump says it.
@@ -48,14 +53,27 @@ impl From<postgres::Error> for Failure {
         }
         let mut message = error.to_string();
         let mut cause = std::error::Error::source(&error);
+        let mut hint = None;
         while let Some(inner) = cause {
+            if let Some(io) = inner.downcast_ref::<std::io::Error>() {
+                hint = Some(connection_hint(io.kind()).to_owned());
+            }
             let text = inner.to_string();
             if !message.contains(&text) {
                 message = format!("{message}: {text}");
             }
             cause = inner.source();
         }
-        Self::plain(message)
+        Self { message, hint }
+    }
+}
+
+fn connection_hint(kind: std::io::ErrorKind) -> &'static str {
+    match kind {
+        std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound => {
+            "is the server running there? the URL names its host and port, or the directory of its socket"
+        }
+        _ => "the connection was lost: see that the server runs and can be reached, then run again",
     }
 }
 

@@ -5,10 +5,11 @@
 //! one after the other, are a script that `psql -v ON_ERROR_STOP=1 -f FILE` loads into an empty database:
 //! types and tables; rows; sequence values, large objects, indexes, constraints, triggers.
 //!
-//! Owners, privileges, tablespaces, publications, subscriptions and security labels belong to a server
-//! rather than to the data; they are left out, so that the script loads on a bare server. Owners and
-//! privileges are kept on demand, see [`PostgresSource::keep_owners`].
+//! Owners, privileges, settings, tablespaces, publications, subscriptions and security labels belong to a
+//! server rather than to the data; they are left out with warnings, so that the script loads on a bare
+//! server. What was closed to PUBLIC stays closed, where that needs no role.
 
+mod access;
 mod catalog;
 mod dump;
 mod large_objects;
@@ -31,6 +32,7 @@ use crate::{
     intake::{Intake, StreamDecl, recovery_file},
     postgres::{endpoint::Endpoint, failure::Failure, session},
 };
+use access::Access;
 use catalog::Catalog;
 use dump::{Dumper, Section};
 use tables::Table;
@@ -87,13 +89,6 @@ impl PostgresSource {
             version,
             dumper,
         })
-    }
-
-    /// Keeps owners and privileges: the target must then have roles of the same names.
-    #[must_use]
-    pub fn keep_owners(mut self) -> Self {
-        self.dumper.keep_owners = true;
-        self
     }
 
     /// Takes the snapshot and all of the schema. Somebody who alters a table in between waits for our
@@ -280,8 +275,9 @@ impl Source for PostgresSource {
             pre_data,
             post_data,
         } = self.freeze(&mut leader)?;
+        let access = Access::read(&mut leader).map_err(failed("cannot read the privileges"))?;
         let preamble = session::preamble(&catalog.encoding);
-        let before = format!("{preamble}{}{pre_data}", catalog.roles);
+        let before = format!("{preamble}{}{pre_data}{}", catalog.roles, access.closings);
         self.script(intake, 0, StreamKind::Before, &before)?;
         drop((before, pre_data));
         let after = u32::try_from(catalog.tables.len()).unwrap_or(u32::MAX - 2) + 1;
@@ -299,7 +295,7 @@ impl Source for PostgresSource {
             engine: Engine::Postgres,
             name: self.endpoint.database.clone(),
             version: Some(self.version.clone()),
-            warnings: catalog.warnings,
+            warnings: [catalog.warnings, access.warnings].concat(),
         })
     }
 }

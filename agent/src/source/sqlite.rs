@@ -14,14 +14,14 @@ use std::{
 };
 
 use protocol::manifest::{Engine, SourceMeta, StreamKind};
-use rusqlite::Connection;
+use rusqlite::{Connection, config::DbConfig};
 
 use crate::{
     intake::{Intake, StreamDecl, recovery_file},
     source::{Source, SourceError},
     sqlite::{
-        Encoding, LOCK_WAIT, connect_read_only, literal,
-        script::{STATEMENT_LEN_MAX, scripted},
+        Encoding, LOCK_WAIT, connect_read_only, literal, message,
+        script::{STATEMENT_LEN_MAX, creates_virtual, scripted},
         table::Table,
     },
 };
@@ -174,7 +174,7 @@ impl Object {
     }
 
     fn is_virtual(&self) -> bool {
-        self.kind == "table" && self.sql.starts_with("CREATE VIRTUAL TABLE")
+        self.kind == "table" && creates_virtual(&self.sql)
     }
 
     /// SQLite makes these itself, and refuses to have them made without a switch.
@@ -253,6 +253,7 @@ impl Script {
             script.after.push_str("PRAGMA journal_mode=WAL;\n");
         }
         script.warn_of_collations(connection, objects)?;
+        script.warn_of_functions(objects)?;
         Ok(script)
     }
 
@@ -265,6 +266,32 @@ impl Script {
         }
         self.before
             .push_str("PRAGMA foreign_keys=OFF;\nPRAGMA ignore_check_constraints=ON;\nBEGIN;\n");
+        Ok(())
+    }
+
+    /// Makes the tables and indexes in memory, as a restore would, to see what they lack.
+    fn warn_of_functions(&mut self, objects: &[Object]) -> rusqlite::Result<()> {
+        let scratch = Connection::open_in_memory()?;
+        scratch.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+        for kind in ["table", "index"] {
+            let own = objects
+                .iter()
+                .filter(|o| o.kind == kind && !o.is_internal() && !o.is_virtual());
+            for object in own {
+                let made = scratch
+                    .prepare(&object.sql)
+                    .and_then(|mut statement| statement.raw_execute());
+                let Err(cause) = made else { continue };
+                if cause.to_string().contains("no such function") {
+                    self.warnings.push(format!(
+                        "{kind} {} needs a function that stock SQLite has not ({}): it can only \
+                         be restored where that is registered",
+                        object.name,
+                        message(&cause)
+                    ));
+                }
+            }
+        }
         Ok(())
     }
 

@@ -24,7 +24,7 @@ use protocol::manifest::{Engine, SourceMeta, StreamKind};
 use tar::EntryType;
 
 use self::{
-    content::{Copied, Copier, LARGE_SIZE_MIN, Opened},
+    content::{Copied, Held, LARGE_SIZE_MIN, Opened},
     header::{Head, Sparse},
     notes::Notes,
     unit::Group,
@@ -103,9 +103,8 @@ impl TreeSource {
             source.only = Some(name.as_encoded_bytes().to_vec());
             source.root = root.parent().unwrap_or(Path::new("/")).to_owned();
         } else if !metadata.is_dir() {
-            return Err(SourceError::Unsupported {
-                what: format!("{} is neither a directory nor a file", path.display()),
-            });
+            let path = path.to_owned();
+            return Err(SourceError::Special { path });
         }
         Walk::new(
             &source.root,
@@ -179,7 +178,7 @@ struct Archiver<'a> {
     root: Root,
     owners: Owners,
     notes: Notes,
-    copier: Copier,
+    held: Held,
     clock: fn() -> SystemTime,
     /// Files with several names that were left out: a later name cannot be a link to them.
     lost: HashSet<Vec<u8>>,
@@ -197,7 +196,7 @@ impl<'a> Archiver<'a> {
             root,
             owners: Owners::of_this_machine(),
             notes: Notes::new(&source.root, source.options.skip_unreadable),
-            copier: Copier::default(),
+            held: Held::default(),
             clock: source.options.clock,
             lost: HashSet::new(),
             headers: Vec::new(),
@@ -311,16 +310,11 @@ impl<'a> Archiver<'a> {
 
     /// Writes a file that is held in memory whole, from between two changes if that can be.
     fn small_file(&mut self, entry: &Entry, mut opened: Opened) -> Result<bool, SourceError> {
-        let mut bytes = Vec::new();
         let mut attempts = 0;
         let copied = loop {
             attempts += 1;
-            bytes.clear();
-            let keep = |part: &[u8]| {
-                bytes.extend_from_slice(part);
-                Ok(())
-            };
-            match self.copier.copy(&opened, keep)? {
+            self.held.clear(opened.data_size());
+            match content::copy(&opened, &mut self.held)? {
                 Copied::Failed(cause, _) => {
                     self.notes.unreadable(&entry.path, cause)?;
                     self.lose(entry);
@@ -334,8 +328,8 @@ impl<'a> Archiver<'a> {
             }
         };
         self.file_head(entry, &opened)?;
-        bytes.resize(bytes.len() + padding(opened.data_size()), 0);
-        self.writer.write(&bytes)?;
+        self.writer.write(self.held.bytes())?;
+        self.pad(&opened)?;
         Ok(self.note_change(entry, &copied)? && attempts == 1)
     }
 
@@ -343,10 +337,15 @@ impl<'a> Archiver<'a> {
         self.file_head(entry, opened)?;
         // A file that is written to has new times in its head: the content is not resealed for that.
         self.writer.cut_all()?;
-        let writer = &mut self.writer;
-        let copied = self.copier.copy(opened, |part| writer.write(part))?;
-        writer.write(&[0; BLOCK_SIZE][..padding(opened.data_size())])?;
+        let copied = content::copy(opened, &mut self.writer)?;
+        self.pad(opened)?;
         self.note_change(entry, &copied)
+    }
+
+    /// Fills up the last block of a file.
+    fn pad(&mut self, opened: &Opened) -> Result<(), SourceError> {
+        let zeros = &[0; BLOCK_SIZE][..padding(opened.data_size())];
+        Ok(self.writer.write(zeros)?)
     }
 
     fn file_head(&mut self, entry: &Entry, opened: &Opened) -> Result<(), SourceError> {

@@ -9,6 +9,9 @@ use std::{borrow::Cow, io::BufRead};
 /// Longest statement of a schema that is read, in bytes.
 pub const STATEMENT_LEN_MAX: usize = 16 << 20;
 
+/// What a schema holds.
+const CREATED: [&str; 4] = ["TABLE", "INDEX", "VIEW", "TRIGGER"];
+
 /// What a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -84,6 +87,33 @@ pub fn significant(sql: &str) -> impl Iterator<Item = &str> {
         .map(|(_, token)| token)
 }
 
+/// Whether two statements of a schema mean the same. SQLite keeps the words they begin with in
+/// capitals; who edits a schema by hand need not.
+#[must_use]
+pub fn means_the_same(one: &str, other: &str) -> bool {
+    let mut others = significant(other);
+    let mut in_keywords = true;
+    for token in significant(one) {
+        let Some(other) = others.next() else {
+            return false;
+        };
+        in_keywords &= is_keyword(token);
+        if token != other && !(in_keywords && token.eq_ignore_ascii_case(other)) {
+            return false;
+        }
+        // What follows is a name, whatever it is.
+        in_keywords &= !CREATED.iter().any(|what| token.eq_ignore_ascii_case(what));
+    }
+    others.next().is_none()
+}
+
+fn is_keyword(token: &str) -> bool {
+    let before = ["CREATE", "UNIQUE", "VIRTUAL"].into_iter();
+    before
+        .chain(CREATED)
+        .any(|word| token.eq_ignore_ascii_case(word))
+}
+
 /// A statement of a schema as a script holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scripted {
@@ -120,18 +150,36 @@ pub fn scripted(sql: &str) -> Scripted {
     Scripted { text, exact }
 }
 
-/// The name in a `CREATE` statement, and the word for what it creates.
+/// The name in a `CREATE` statement, and the word for what it creates, in capitals.
 #[must_use]
-pub fn created(sql: &str) -> Option<(&str, Cow<'_, str>)> {
+pub fn created(sql: &str) -> Option<(&'static str, Cow<'_, str>)> {
     let mut tokens = significant(sql);
-    if tokens.next()? != "CREATE" {
+    if !tokens.next()?.eq_ignore_ascii_case("CREATE") {
         return None;
     }
     let mut what = tokens.next()?;
-    if what == "UNIQUE" || what == "VIRTUAL" {
+    if ["UNIQUE", "VIRTUAL"]
+        .iter()
+        .any(|word| what.eq_ignore_ascii_case(word))
+    {
         what = tokens.next()?;
     }
+    let what = CREATED
+        .into_iter()
+        .find(|known| what.eq_ignore_ascii_case(known))?;
     Some((what, unquoted(tokens.next()?)?))
+}
+
+/// Whether a statement creates a virtual table.
+#[must_use]
+pub fn creates_virtual(sql: &str) -> bool {
+    let words = ["CREATE", "VIRTUAL", "TABLE"];
+    let mut tokens = significant(sql);
+    words.iter().all(|word| {
+        tokens
+            .next()
+            .is_some_and(|token| token.eq_ignore_ascii_case(word))
+    })
 }
 
 fn unquoted(token: &str) -> Option<Cow<'_, str>> {
@@ -361,9 +409,39 @@ mod tests {
             ("CREATE TABLE [a b](a)", "TABLE", "a b"),
             ("CREATE UNIQUE INDEX /* x */ 'i''i' ON t(a)", "INDEX", "i'i"),
             ("CREATE VIRTUAL TABLE `v` USING fts5(a)", "TABLE", "v"),
+            ("create Unique index I on T(a)", "INDEX", "I"),
         ] {
             assert_eq!(created(sql), Some((what, name.into())), "{sql}");
         }
+    }
+
+    #[test]
+    fn keywords_mean_the_same_in_any_case() {
+        let same = "CREATE UNIQUE INDEX i ON t(a)";
+        assert!(means_the_same(
+            same,
+            "create /* x */ unique Index i ON t(a)"
+        ));
+        for other in [
+            "CREATE UNIQUE INDEX I ON t(a)",
+            "CREATE UNIQUE INDEX i ON t(A)",
+            "CREATE INDEX i ON t(a)",
+            "CREATE UNIQUE INDEX i ON t(a) x",
+            "CREATE UNIQUE INDEX i ON t(",
+        ] {
+            assert!(
+                !means_the_same(same, other) && !means_the_same(other, same),
+                "{other}"
+            );
+        }
+        assert!(!means_the_same(
+            "CREATE TABLE view(a)",
+            "CREATE TABLE VIEW(a)"
+        ));
+        assert!(creates_virtual(
+            "create\nvirtual -- x\n Table f USING fts5(a)"
+        ));
+        assert!(!creates_virtual("CREATE TABLE virtual(a)"));
     }
 
     proptest! {

@@ -102,6 +102,20 @@ impl PostgresTarget {
         })
     }
 
+    /// What is to be done with a database that is empty or not.
+    fn plan(&self, options: ImportOptions, is_empty: bool) -> Result<Plan, TargetError> {
+        match (options.existing, options.partial) {
+            _ if is_empty => Ok(Plan::Restore),
+            (Existing::Refuse, _) => Err(TargetError::NotEmpty(format!(
+                "database {}",
+                self.endpoint.database
+            ))),
+            (Existing::Merge, _) => Ok(Plan::Fill),
+            (Existing::Replace, true) => Ok(Plan::Refill),
+            (Existing::Replace, false) => Ok(Plan::Restore),
+        }
+    }
+
     fn prepare(&mut self, options: ImportOptions) -> Result<Import, TargetError> {
         let cannot_begin = || failed::<::postgres::Error>("cannot begin the import");
         self.client
@@ -114,18 +128,7 @@ impl PostgresTarget {
         let transaction = row.try_get(0).map_err(cannot_begin())?;
         let mut existing = existing::relations(&mut self.client)
             .map_err(failed("cannot list what is in the target"))?;
-        let plan = match (options.existing, options.partial) {
-            _ if existing.is_empty() => Plan::Restore,
-            (Existing::Refuse, _) => {
-                return Err(TargetError::NotEmpty(format!(
-                    "database {}",
-                    self.endpoint.database
-                )));
-            }
-            (Existing::Merge, _) => Plan::Fill,
-            (Existing::Replace, true) => Plan::Refill,
-            (Existing::Replace, false) => Plan::Restore,
-        };
+        let plan = self.plan(options, existing.is_empty())?;
         if options.existing == Existing::Replace && !options.partial {
             existing::drop_all(&mut self.client).map_err(failed("cannot empty the target"))?;
             existing.clear();
@@ -168,6 +171,16 @@ impl PostgresTarget {
     }
 }
 
+fn suits(source: &SourceMeta) -> Result<(), TargetError> {
+    if source.engine == Engine::Postgres {
+        return Ok(());
+    }
+    Err(TargetError::Unsuitable(format!(
+        "{} was not exported from PostgreSQL; import it into a target of its own kind",
+        source.name
+    )))
+}
+
 /// Makes sure that SQL of the snapshot did not end the transaction.
 fn check_transaction(
     client: &mut Client,
@@ -185,13 +198,19 @@ fn check_transaction(
 }
 
 impl Target for PostgresTarget {
+    fn check(&mut self, source: &SourceMeta, options: ImportOptions) -> Result<(), TargetError> {
+        suits(source)?;
+        // Ends when the target is dropped, having read the catalog and no more.
+        self.client
+            .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")
+            .map_err(failed("cannot begin the import"))?;
+        let existing = existing::relations(&mut self.client)
+            .map_err(failed("cannot list what is in the target"))?;
+        self.plan(options, existing.is_empty()).map(drop)
+    }
+
     fn begin(&mut self, source: &SourceMeta, options: ImportOptions) -> Result<(), TargetError> {
-        if source.engine != Engine::Postgres {
-            return Err(TargetError::Unsuitable(format!(
-                "{} was not exported from PostgreSQL; import it into a target of its own kind",
-                source.name
-            )));
-        }
+        suits(source)?;
         self.state = State::Over;
         self.state = State::Begun(self.prepare(options)?);
         Ok(())

@@ -4,12 +4,19 @@
 //! Nothing of a snapshot is run as it comes. Rows are read as literals and bound to a
 //! statement of our own; of the statements around them, only those that make a schema
 //! are run, and SQLite asks about each thing that they do.
+//!
+//! What needs a function or collation that only the source's program has is left out and reported;
+//! a table with its rows. Of single tables, their indexes are made as well, but no triggers and views:
+//! these may speak of tables that are not there.
 
 mod place;
 mod rows;
 mod schema;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
 
 use protocol::manifest::{Engine, SourceMeta, StreamKind, StreamMeta};
 use rusqlite::Connection;
@@ -45,13 +52,13 @@ impl SqliteTarget {
 }
 
 impl Target for SqliteTarget {
+    fn check(&mut self, source: &SourceMeta, options: ImportOptions) -> Result<(), TargetError> {
+        suits(source)?;
+        Place::check(&self.path, options.existing)
+    }
+
     fn begin(&mut self, source: &SourceMeta, options: ImportOptions) -> Result<(), TargetError> {
-        if source.engine != Engine::Sqlite {
-            return Err(TargetError::Unsuitable(format!(
-                "{} is not a SQLite database: it cannot be restored to one",
-                source.name
-            )));
-        }
+        suits(source)?;
         let (place, connection) = Place::find(&self.path, options.existing)?;
         self.load = Some(Load {
             connection,
@@ -61,6 +68,9 @@ impl Target for SqliteTarget {
             writes_wal: false,
             scratch: None,
             lost_rows: false,
+            pending: BTreeMap::new(),
+            absent: BTreeSet::new(),
+            lacks_objects: false,
         });
         Ok(())
     }
@@ -97,6 +107,12 @@ struct Load {
     encoding: Encoding,
     writes_wal: bool,
     lost_rows: bool,
+    /// Statements that make tables, by their names: of some tables only those are made that get rows.
+    pending: BTreeMap<String, String>,
+    /// Tables that could not be made here.
+    absent: BTreeSet<String>,
+    /// Something of the schema was left out.
+    lacks_objects: bool,
 }
 
 impl Load {
@@ -131,6 +147,16 @@ impl Load {
             .map_err(|(_, cause)| failed(cause))?;
         self.place.publish()
     }
+}
+
+fn suits(source: &SourceMeta) -> Result<(), TargetError> {
+    if source.engine == Engine::Sqlite {
+        return Ok(());
+    }
+    Err(TargetError::Unsuitable(format!(
+        "{} is not a SQLite database: it cannot be restored to one",
+        source.name
+    )))
 }
 
 fn failed(path: &Path) -> impl Fn(rusqlite::Error) -> TargetError + use<> {

@@ -6,9 +6,11 @@
 
 mod commit;
 mod header;
+mod leftovers;
 mod reader;
 mod skipped;
 mod staging;
+mod writeback;
 
 #[cfg(test)]
 mod tests;
@@ -52,17 +54,27 @@ impl TreeTarget {
             begun: None,
         }
     }
+
+    fn suits(&self, source: &SourceMeta) -> Result<(), TargetError> {
+        if source.engine == Engine::Tree {
+            return Ok(());
+        }
+        let path = self.path.display();
+        Err(TargetError::Unsuitable(format!(
+            "{path} is a directory, and {} is a database",
+            source.name
+        )))
+    }
 }
 
 impl Target for TreeTarget {
+    fn check(&mut self, source: &SourceMeta, options: ImportOptions) -> Result<(), TargetError> {
+        self.suits(source)?;
+        Place::check(&self.path, options.existing)
+    }
+
     fn begin(&mut self, source: &SourceMeta, options: ImportOptions) -> Result<(), TargetError> {
-        if source.engine != Engine::Tree {
-            let path = self.path.display();
-            return Err(TargetError::Unsuitable(format!(
-                "{path} is a directory, and {} is a database",
-                source.name
-            )));
-        }
+        self.suits(source)?;
         let place = Place::find(&self.path, options.existing)?;
         let staging = place.stage()?;
         self.begun = Some(Begun {

@@ -245,6 +245,24 @@ fn repeated_wants_are_answered_again_and_small_blocks_instead_of_have() {
 }
 
 #[test]
+fn a_repeated_want_for_what_is_on_its_way_is_not_answered_twice() {
+    let block = block(1, 50_000);
+    let mut answers = Answers::new(std::slice::from_ref(&block));
+    answers.world.nodes[answers.peer].deaf = true;
+    let want = entry(block.0, Request::Block);
+    answers.after(vec![want], false);
+    let once = answers.world.engine(0).held().untaken_bytes;
+    assert!(once > 50_000);
+    answers.after(vec![want], false);
+    assert_eq!(answers.world.engine(0).held().untaken_bytes, once);
+    // Unless it seems to be on its way no more.
+    let until = answers.world.now + Duration::from_secs(10);
+    answers.world.run(until, |_| false);
+    answers.after(vec![want], false);
+    assert!(answers.world.engine(0).held().untaken_bytes > 100_000);
+}
+
+#[test]
 fn cancels_and_full_wantlists_take_back_what_waits() {
     let blocks: Vec<_> = (0..3).map(|i| block(i, 50_000)).collect();
     let mut answers = Answers::new(&[]);

@@ -109,6 +109,23 @@ fn a_slow_peer_does_not_hold_up_a_fast_one() {
 }
 
 #[test]
+fn on_a_slow_link_nothing_is_sent_twice() {
+    let blocks = large_blocks(20);
+    for kilobytes in [100, 400, 1000] {
+        let link = Link {
+            delay: ms(100),
+            bytes_per_second: kilobytes * 1000,
+            buffer_bytes: 64 << 10,
+            ..Link::default()
+        };
+        let (world, leecher, took) = fetch(&blocks, &[link], Rates::default());
+        let used = wire_time(&blocks, &link).as_secs_f64() / took.as_secs_f64();
+        assert!(used >= 0.9, "{kilobytes} kB/s: {used:.3} used, {took:?}");
+        assert_eq!(duplicate_bytes(&world, leecher), 0, "{kilobytes} kB/s");
+    }
+}
+
+#[test]
 fn losses_cost_little_more_than_what_is_lost() {
     let blocks = large_blocks(200);
     let link = Link {

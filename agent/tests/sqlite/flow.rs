@@ -76,7 +76,7 @@ pub(crate) fn export_while(
             }
             match message.body {
                 Body::Piece { bytes, rows: more } => {
-                    pieces.push(bytes);
+                    pieces.push(bytes.into());
                     rows += u64::from(more);
                 }
                 Body::End(end) => {

@@ -2,6 +2,7 @@
 
 mod flow;
 mod hostile;
+mod lacking;
 mod places;
 mod torture;
 mod values;

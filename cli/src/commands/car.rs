@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufWriter, Read, Write},
+    io::{self, BufReader, BufWriter, Read, Write},
     path::{Path, PathBuf},
 };
 
@@ -14,6 +14,9 @@ use crate::{
     context::Context, error::CliError, output_file::OutputFile, progress::Bar,
     reference::SnapshotRef, ui::Size,
 };
+
+/// Bytes of a CAR that are read at once.
+const BUFFER_SIZE: usize = 1 << 20;
 
 /// Hand a snapshot over as one file, or take one in
 #[derive(Debug, clap::Subcommand)]
@@ -33,14 +36,16 @@ pub(crate) struct ExportArgs {
     file: PathBuf,
 }
 
-/// Keep the snapshots of a CAR (version 1 or 2) file, and print their CIDs
+/// Keep the snapshots of CAR (version 1 or 2) files, and print their CIDs
 ///
-/// Every block is checked against its CID on the way in.
+/// Every block is checked against its CID on the way in. Of a file that is damaged all else is
+/// kept, and the exit code is 3. The packs of a home are CAR files too: what is left of a damaged
+/// one is rescued with `souverain --home NEW car import HOME/packs/*.car`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ImportArgs {
-    /// The file, or - for standard input
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    /// The files, or - for standard input
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -117,23 +122,51 @@ fn write(
 
 impl ImportArgs {
     fn run(self, context: &Context) -> Result<(), CliError> {
-        let input: Box<dyn Read> = if self.file == Path::new("-") {
-            Box::new(io::stdin().lock())
-        } else {
-            Box::new(File::open(&self.file).map_err(|cause| {
-                CliError::failed(format!("cannot read {}", self.file.display())).cause(&cause)
-            })?)
-        };
+        let inputs = self.files.iter().map(|file| Ok((file, open(file)?)));
+        let inputs: Vec<_> = inputs.collect::<Result<_, CliError>>()?;
         let store = context.open_store_to_write("car import")?;
         let bar = Bar::follow(&context.ui, "reading", &context.progress);
-        let roots = handover::car_import(&store, input, &context.now(), &context.progress)?;
+        let (mut roots, mut failure) = (Vec::new(), None);
+        for (file, input) in inputs {
+            let taken = handover::take_in(&store, input, &context.progress)?;
+            roots.extend(taken.roots);
+            if let Some(error) = taken.damage {
+                if self.files.len() > 1 {
+                    context
+                        .ui
+                        .warn(format!("{} is damaged: {error}", file.display()))?;
+                }
+                failure.get_or_insert(error);
+            }
+        }
+        // A snapshot may be in several files: it is whole when all are read.
+        let listed = handover::list(&store, &roots, &context.now(), &context.progress)?;
         drop(bar);
-        for root in roots {
+        let kept_some = !roots.is_empty() || self.files.len() > 1;
+        // Roots that a damaged file names may be of snapshots that are lost.
+        for root in if failure.is_some() { listed } else { roots } {
             let imported = Imported {
                 cid: root.to_string(),
             };
             context.ui.answer("snapshot", &imported, root)?;
         }
-        Ok(())
+        match failure.map(CliError::from) {
+            Some(error) if kept_some => {
+                Err(error
+                    .hint_more("all else was kept, and the snapshots that are whole are listed"))
+            }
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
+}
+
+fn open(file: &Path) -> Result<Box<dyn Read>, CliError> {
+    if file == Path::new("-") {
+        return Ok(Box::new(BufReader::new(io::stdin().lock())));
+    }
+    let opened = File::open(file).map_err(|cause| {
+        CliError::failed(format!("cannot read {}", file.display())).cause(&cause)
+    })?;
+    Ok(Box::new(BufReader::with_capacity(BUFFER_SIZE, opened)))
 }

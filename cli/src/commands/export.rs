@@ -69,7 +69,8 @@ pub(crate) struct Args {
     /// Seal with post-quantum keys at both levels
     #[arg(long)]
     post_quantum: bool,
-    /// Write the snapshot to a CAR file (or - for standard output), not to the store
+    /// Write the snapshot to a CAR file, not to the store; or to standard output with -, and the
+    /// CID to standard error
     #[arg(long, value_name = "FILE")]
     car: Option<PathBuf>,
     /// Go on without files that cannot be read, and warn of each
@@ -116,6 +117,11 @@ struct Exported {
 }
 
 impl Args {
+    /// Whether what is durable when it is stopped is used by the next run.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.car.is_none() && !self.dry_run
+    }
+
     pub(crate) fn run(self, context: &Context) -> Result<(), CliError> {
         for source in &self.sources {
             context.warn_of_password(&source.to_string_lossy())?;
@@ -173,6 +179,12 @@ impl Args {
             let destination = Destination::Car(&mut put);
             let report = self.export(context, home.as_ref(), &keys, &secrets, destination)?;
             writer.finish()?.flush()?;
+            // Standard output is taken; with --quiet too, whoever exports needs the CID.
+            if let Some(root) = &report.root {
+                context
+                    .ui
+                    .write_stderr(format!("cid: {root}\n").as_bytes())?;
+            }
             return self.tell(context, &report, started);
         }
         let mut out = OutputFile::create(file)?;
@@ -313,9 +325,6 @@ impl Args {
         context
             .ui
             .note(format!("{} in {seconds:.2} s", did(report)));
-        if let (Some(root), Some(_)) = (report.root, &self.car) {
-            context.ui.note(format!("cid: {root}"));
-        }
         Ok(())
     }
 }

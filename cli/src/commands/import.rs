@@ -9,6 +9,7 @@ use agent::{
     url,
 };
 use cid::Cid;
+use protocol::manifest::StreamKind;
 use serde::Serialize;
 
 use crate::{
@@ -40,9 +41,9 @@ pub(crate) struct Args {
     /// Restore only this stream: a table, or a tree (see `souverain show`)
     #[arg(long = "stream", value_name = "NAME")]
     streams: Vec<String>,
-    /// Restore this source of several: its name
-    #[arg(long, value_name = "NAME")]
-    source: Option<String>,
+    /// Restore only this source of several: its name (see `souverain show`)
+    #[arg(long = "source", value_name = "NAME")]
+    sources: Vec<String>,
     #[command(flatten)]
     open_with: OpenWith,
     /// Add to a target that is not empty
@@ -64,6 +65,7 @@ struct Restored<'a> {
     source: &'a str,
     target: &'a str,
     stream: &'a str,
+    kind: StreamKind,
     bytes: u64,
     rows: u64,
     entries: u64,
@@ -75,6 +77,7 @@ struct WouldRestore<'a> {
     source: &'a str,
     target: &'a str,
     stream: &'a str,
+    kind: StreamKind,
     bytes: u64,
     rows: Option<u64>,
 }
@@ -90,13 +93,10 @@ impl Args {
     fn import(&self, context: &Context, blocks: &Blocks<'_>, root: Cid) -> Result<(), CliError> {
         let snapshot = context.open(blocks, &root, &self.open_with)?;
         let selection = Selection {
-            source: self.source.clone(),
+            sources: self.sources.clone(),
             streams: self.streams.clone(),
         };
         let planned = import::plan(&snapshot, &self.into, &selection)?;
-        if self.dry_run {
-            return would_restore(context, &planned);
-        }
         let options = ImportOptions {
             existing: match (self.merge, self.replace) {
                 (true, _) => Existing::Merge,
@@ -106,6 +106,10 @@ impl Args {
             partial: false,
             skip_damaged: self.skip_damaged,
         };
+        if self.dry_run {
+            import::check(&planned, options)?;
+            return would_restore(context, &planned);
+        }
         let bar = Bar::follow(&context.ui, "restoring", &context.progress);
         let reports = import::import(blocks, &snapshot, &planned, options, &context.progress)?;
         drop(bar);
@@ -121,15 +125,17 @@ fn would_restore(context: &Context, planned: &[Planned<'_>]) -> Result<(), CliEr
                 source: &part.source.name,
                 target: &target,
                 stream: &stream.meta.name,
+                kind: stream.meta.kind,
                 bytes: stream.meta.bytes,
                 rows: stream.meta.rows,
             };
             let rows = stream.meta.rows.map(|rows| format!(", {rows} rows"));
             let text = format!(
-                "would restore {}/{} to {}: {}{}",
+                "would restore {}/{} to {}: {}{}{}",
                 Printable(would.source),
                 Printable(would.stream),
                 Printable(&target),
+                schema_part(would.kind),
                 Size(would.bytes),
                 rows.unwrap_or_default()
             );
@@ -137,6 +143,15 @@ fn would_restore(context: &Context, planned: &[Planned<'_>]) -> Result<(), CliEr
         }
     }
     Ok(())
+}
+
+/// Tells the two streams of a database's schema apart, which have one name.
+fn schema_part(kind: StreamKind) -> &'static str {
+    match kind {
+        StreamKind::Before => "schema, ",
+        StreamKind::After => "indexes and constraints, ",
+        StreamKind::Table | StreamKind::Tree => "",
+    }
 }
 
 fn report(context: &Context, reports: &[SourceReport]) -> Result<(), CliError> {
@@ -147,13 +162,14 @@ fn report(context: &Context, reports: &[SourceReport]) -> Result<(), CliError> {
                 source: &source.source,
                 target: &source.target,
                 stream: &stream.name,
+                kind: stream.kind,
                 bytes: stream.bytes,
                 rows: stream.rows,
                 entries: stream.entries,
                 skipped: &stream.skipped,
             };
             let what = match (stream.rows, stream.entries) {
-                (0, 0) => String::new(),
+                (0, 0) => schema_part(stream.kind).to_owned(),
                 (rows, 0) => format!("{rows} rows, "),
                 (_, entries) => format!("{entries} files and directories, "),
             };
@@ -166,9 +182,12 @@ fn report(context: &Context, reports: &[SourceReport]) -> Result<(), CliError> {
             );
             context.ui.answer("restored", &restored, text)?;
             for reason in &stream.skipped {
-                context
-                    .ui
-                    .warn(format!("left out: {}", Printable(reason)))?;
+                // What is said of an entry of a tree says so itself.
+                let what = match stream.kind {
+                    StreamKind::Tree if reason.starts_with("./") => "",
+                    _ => "left out: ",
+                };
+                context.ui.warn(format!("{what}{}", Printable(reason)))?;
             }
             skipped += stream.skipped.len();
         }
@@ -176,8 +195,9 @@ fn report(context: &Context, reports: &[SourceReport]) -> Result<(), CliError> {
     if skipped == 0 {
         return Ok(());
     }
-    Err(
-        CliError::unverified(format!("{skipped} damaged parts were left out"))
-            .hint("the rest is restored; look for an undamaged copy of the snapshot"),
-    )
+    Err(CliError::unverified(match skipped {
+        1 => "1 part was left out".to_owned(),
+        _ => format!("{skipped} parts were left out"),
+    })
+    .hint("the rest is restored, and the warnings say why this is not; for what is damaged, look for an undamaged copy"))
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use agent::{
     blocks::Blocks,
+    catalog,
     verify::{self, KeylessReport, OpenedReport, Sample},
 };
 use cid::Cid;
@@ -76,12 +77,23 @@ struct Wrong<'a> {
 
 impl Args {
     pub(crate) fn run(self, context: &Context) -> Result<(), CliError> {
-        context.with_blocks(&self.input, "verify", |blocks, root| {
-            self.verify(context, blocks, root)
-        })
+        let mut damaged = Vec::new();
+        let verified = context.with_blocks(&self.input, "verify", |blocks, root| {
+            self.verify(context, blocks, root, &mut damaged)
+        });
+        if matches!(self.input, Input::Snapshot(_)) && !damaged.is_empty() {
+            remember(context, &damaged)?;
+        }
+        verified
     }
 
-    fn verify(&self, context: &Context, blocks: &Blocks<'_>, root: Cid) -> Result<(), CliError> {
+    fn verify(
+        &self,
+        context: &Context,
+        blocks: &Blocks<'_>,
+        root: Cid,
+        damaged: &mut Vec<Cid>,
+    ) -> Result<(), CliError> {
         let sample = self.sample.map(|share| Sample {
             share: share.fraction,
             seed: context.random_seed(),
@@ -101,6 +113,7 @@ impl Args {
             },
         )?;
         context.stop_if_interrupted()?;
+        damaged.extend(keyless.damage.iter().map(|damage| damage.cid));
         report_blocks(context, &keyless)?;
         let opened = if can_open {
             let opening = || -> Result<OpenedReport, CliError> {
@@ -135,11 +148,10 @@ impl Args {
         keyless: &KeylessReport,
         opened: Option<OpenedReport>,
     ) -> Result<(), CliError> {
-        let mut damaged = keyless.damage.len();
         if let Some(opened) = &opened {
             report_opened(context, opened)?;
-            damaged += opened.damage.len() + opened.lies.len();
         }
+        let damaged = wrong(keyless, opened.as_ref());
         let verified = Verified {
             cid: root.to_string(),
             ok: damaged == 0,
@@ -174,11 +186,42 @@ impl Args {
         if verified.ok {
             return Ok(());
         }
-        Err(
-            CliError::unverified(format!("{root} did not verify: {damaged} things are wrong"))
-                .hint("`souverain import … --skip-damaged` restores all that is undamaged"),
-        )
+        Err(CliError::unverified(match damaged {
+            1 => format!("{root} did not verify: 1 thing is wrong"),
+            _ => format!("{root} did not verify: {damaged} things are wrong"),
+        })
+        .hint(
+            "`souverain car import` of a good copy mends it; the next export seals anew what is damaged; \
+             `souverain import … --skip-damaged` restores all that is undamaged",
+        ))
     }
+}
+
+/// Notes damage in the home, so that no export counts on what is damaged.
+fn remember(context: &Context, damaged: &[Cid]) -> Result<(), CliError> {
+    let note = || -> Result<(), CliError> {
+        let store = context.open_store_to_write("verify")?;
+        for cid in damaged {
+            catalog::set_damaged(&store, cid)?;
+        }
+        Ok(store.commit()?)
+    };
+    note().or_else(|error| {
+        context.ui.warn(format!(
+            "the damage could not be noted, and later exports may count on what is damaged: {error}"
+        ))
+    })
+}
+
+/// How many things are wrong: a block that is so from outside and inside is one.
+fn wrong(keyless: &KeylessReport, opened: Option<&OpenedReport>) -> usize {
+    let mut blocks: HashSet<Cid> = keyless.damage.iter().map(|damage| damage.cid).collect();
+    let mut lies = 0;
+    if let Some(opened) = opened {
+        blocks.extend(opened.damage.iter().map(|damage| damage.cid));
+        lies = opened.lies.len();
+    }
+    blocks.len() + lies
 }
 
 fn report_blocks(context: &Context, report: &KeylessReport) -> Result<(), CliError> {

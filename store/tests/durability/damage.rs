@@ -68,7 +68,7 @@ fn refuses_packs_without_their_index() {
     let home = filled();
     std::fs::remove_dir_all(home.path().join("index")).unwrap();
     match Store::open(home.path(), "test") {
-        Err(StoreError::Damaged { what, .. }) => assert!(what.contains("not the index")),
+        Err(StoreError::Damaged { what, .. }) => assert!(what.contains("is missing")),
         other => panic!("{other:?}"),
     }
     assert_eq!(blocks_in_packs(home.path()).len(), 3);
@@ -150,4 +150,30 @@ fn bytes_that_changed_do_not_verify() {
         found.verify().is_ok()
     };
     assert_eq!([0, 1, 2].map(verifies), [false, true, true]);
+}
+
+#[test]
+fn a_good_copy_takes_the_place_of_a_damaged_one() {
+    let home = filled();
+    let good = block(0, 10_000);
+    let file = OpenOptions::new().write(true).open(pack(home.path()));
+    file.unwrap().write_all_at(b"x", 5_000).unwrap();
+    let store = Store::open(home.path(), "test").unwrap();
+    let sound = |store: &Store| store.get(good.cid()).unwrap().unwrap().verify().is_ok();
+    let key = good.cid().hash().to_bytes();
+    store.set(Table::Damaged, &key, &[]).unwrap();
+    store.commit().unwrap();
+    assert!(!store.put(good.clone()).unwrap());
+    assert!(!sound(&store), "a put believes the index");
+    assert!(store.put_checked(good.clone()).unwrap());
+    assert!(sound(&store));
+    assert!(!store.put_checked(good.clone()).unwrap(), "one is enough");
+    store.commit().unwrap();
+    let counted = store.blocks().unwrap();
+    assert_eq!((counted.count, counted.size_bytes), (3, 30_000));
+    drop(store);
+    let store = Store::open(home.path(), "test").unwrap();
+    assert!(sound(&store));
+    assert_eq!(store.value(Table::Damaged, &key).unwrap(), None);
+    assert_eq!(store.blocks().unwrap(), counted);
 }

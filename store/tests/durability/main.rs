@@ -20,12 +20,13 @@ use protocol::block::{Block, sha256};
 use souverain_store::{Store, Table};
 
 /// All tables.
-const TABLES: [Table; 5] = [
+const TABLES: [Table; 6] = [
     Table::Pieces,
     Table::Units,
     Table::Snapshots,
     Table::Epochs,
     Table::Config,
+    Table::Damaged,
 ];
 
 /// A block of `size` bytes that no other seed gives. `size` is 4 at least.

@@ -16,13 +16,23 @@ use crate::{
 const BIG: &str =
     "CREATE TABLE big AS SELECT i, repeat(md5(i::text), 40) AS t FROM generate_series(1, 40000) i";
 
-/// The error with all its causes.
-fn whole(error: &dyn Error) -> String {
+/// The error with all its causes, and what to do about it.
+fn whole(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
         text = format!("{text}: {inner}");
         cause = inner.source();
+    }
+    let of_source = error
+        .downcast_ref::<SourceError>()
+        .and_then(SourceError::hint);
+    let of_target = error
+        .downcast_ref::<TargetError>()
+        .and_then(TargetError::hint);
+    if let Some(hint) = of_source.or(of_target) {
+        assert!(!text.contains(&hint), "a hint is no cause: {text}");
+        text = format!("{text}; hint: {hint}");
     }
     text
 }
@@ -41,7 +51,7 @@ fn a_server_that_crashes_ends_export_and_import_cleanly() {
     .expect_err("the server is gone");
     assert!(matches!(error, SourceError::Database { .. }), "{error:?}");
     assert!(
-        whole(&error).contains("table public.big"),
+        whole(&error).contains("table public.big") && whole(&error).contains("; hint: "),
         "{}",
         whole(&error)
     );
@@ -150,7 +160,7 @@ fn connections_that_fail_say_why_and_keep_the_password() {
     for (url, said) in [
         (wrong, "PGPASSWORD"),
         (none, "password"),
-        (nowhere, "refused"),
+        (nowhere, "hint: is the server running there?"),
         (missing, "createdb"),
     ] {
         let text = whole(&PostgresSource::open(&url, 0).expect_err("fails"));

@@ -2,6 +2,7 @@
 
 use agent::target::{Existing, ImportOptions, Target, TargetError, postgres::PostgresTarget};
 use protocol::manifest::{Engine, StreamKind};
+use souverain_tests::program::Sandbox;
 
 use crate::{
     SERVER,
@@ -46,6 +47,57 @@ fn refuses_a_database_that_is_not_empty() {
     let error = import(&export, &target, ImportOptions::default()).expect_err("not empty");
     assert!(matches!(error, TargetError::NotEmpty(_)), "{error:?}");
     assert_eq!(state(&target), before);
+}
+
+#[test]
+fn a_check_refuses_the_same_and_changes_nothing() {
+    let (source, export) = shop("check source");
+    let target = SERVER.create_database("check target");
+    let before = state(&source);
+    let check = |url: &str, existing| {
+        let mut target = PostgresTarget::open(url).expect("connects");
+        let checked = target.check(&export.meta, options(existing, false));
+        // A table that is locked could not be dropped.
+        SERVER.psql(
+            url,
+            "SET lock_timeout = '5s'; DROP TABLE IF EXISTS nothing, customer_2",
+        );
+        checked
+    };
+    SERVER.psql(&source, "CREATE TABLE customer_2 ()");
+    let error = check(&source, Existing::Refuse).expect_err("not empty");
+    assert!(matches!(error, TargetError::NotEmpty(_)), "{error:?}");
+    check(&source, Existing::Merge).expect("may be filled");
+    check(&source, Existing::Replace).expect("may be replaced");
+    check(&target, Existing::Refuse).expect("is empty");
+    assert_eq!(state(&source), before);
+    assert_eq!(state(&target), state(&SERVER.create_database("check none")));
+}
+
+#[test]
+fn a_directory_says_what_it_cannot_take() {
+    let (url, _) = shop("unfit");
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.path("notes")).expect("creates");
+    std::fs::create_dir(sandbox.path("photos")).expect("creates");
+    let cid = sandbox.ok(&["export", "notes", &url, "photos"]);
+    let ran = sandbox.run(&["import", &cid, "--into", "out"]);
+    let ran = ran.failed(1, "a directory cannot take unfit");
+    assert!(ran.stderr.contains("directory: notes, photos"), "{ran:#?}");
+    assert!(!sandbox.path("out").exists());
+    let two = ["--source", "photos", "--source", "notes", "--into", "out"];
+    sandbox.ok(&[&["import", &cid][..], &two].concat());
+    assert!(sandbox.path("out/photos").is_dir());
+    let into_itself = ["import", &cid, "--source", "unfit", "--into", &url];
+    let dry = sandbox.run(&[&into_itself[..], &["--dry-run"]].concat());
+    let dry = dry.failed(1, "database unfit is not empty");
+    assert_eq!(dry.stderr, sandbox.run(&into_itself).stderr);
+    let target = SERVER.create_database("unfit target");
+    let into_another = ["import", &cid, "--source", "unfit", "--into", &target];
+    let would = sandbox.ok(&[&into_another[..], &["--dry-run"]].concat());
+    assert!(would.contains("unfit/public.orders"), "{would}");
+    sandbox.ok(&into_another);
+    assert_eq!(state(&target), state(&url));
 }
 
 #[test]

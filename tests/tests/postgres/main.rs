@@ -1,5 +1,6 @@
 //! PostgreSQL, exported and imported with real servers and clients.
 
+mod access;
 mod failures;
 mod import;
 mod same;

@@ -17,7 +17,7 @@ use agent::{
     progress::Progress,
     source::{SourceOptions, open},
 };
-use souverain_tests::node::Node;
+use souverain_tests::{node::Node, program::Sandbox};
 
 use crate::{
     SERVER, check,
@@ -232,4 +232,26 @@ fn several_sources_come_back_from_one_snapshot() {
     assert_eq!(names(&node.path("one")), ["one"]);
     load(&node, "sqlite", "1-odd_name_.sql", "back.db");
     assert_eq!(dump(&database), dump(&node.path("back.db")));
+}
+
+#[test]
+fn an_erasable_snapshot_comes_back_with_its_capsule() {
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.path("data")).expect("made");
+    fs::write(sandbox.path("data/f"), "kept").expect("written");
+    let portable = sandbox.ok(&["export", "data"]);
+    sandbox
+        .run(&["get", &portable, "no", "--capsule", "no.age"])
+        .failed(1, "keeps no capsule");
+    let cid = sandbox.ok(&["export", "data", "--mode", "erasable"]);
+    sandbox.ok(&["get", &cid, "snapshot", "--capsule", "capsule.age"]);
+    assert!(!sandbox.path("snapshot/capsule.age").exists());
+    let mode = fs::metadata(sandbox.path("capsule.age")).expect("there");
+    assert_eq!(mode.permissions().mode() & 0o777, 0o600);
+    let identity = sandbox.home().join("identity.txt");
+    let identity = identity.to_str().expect("plain");
+    let args = ["recover.sh", identity, "../out", "../capsule.age"];
+    run("sh", &args, &sandbox.path("snapshot"), b"");
+    let tar = ["-xOf", "0-data.tar", "./f"];
+    assert_eq!(run("tar", &tar, &sandbox.path("out"), b""), b"kept");
 }

@@ -1,6 +1,9 @@
 //! One peer that is served: its wants, its turn, and what it has not taken yet.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use cid::Cid;
 
@@ -12,7 +15,7 @@ use crate::bitswap::{
     bucket::Bucket,
     engine::{Key, key_of},
     events::{Answer, MessageId, PeerCounts, Protocol},
-    limits::{HAVE_REPLACED_SIZE_MAX, UNTAKEN_MESSAGES_PER_PEER_MAX},
+    limits::{HAVE_REPLACED_SIZE_MAX, REPEATED_AFTER, UNTAKEN_MESSAGES_PER_PEER_MAX},
     message::{Entry, Presence, Request},
 };
 
@@ -35,6 +38,8 @@ pub(super) struct Served {
     /// Bytes that are being loaded, or sent and not taken.
     pub(super) untaken_bytes: usize,
     pub(super) untaken: BTreeMap<MessageId, Untaken>,
+    /// Blocks in what it has not taken.
+    sending: BTreeSet<Key>,
     /// When it last took something.
     pub(super) taken_at: Duration,
     pub(super) counts: PeerCounts,
@@ -72,6 +77,7 @@ impl Served {
             entries: Bucket::default(),
             untaken_bytes: 0,
             untaken: BTreeMap::new(),
+            sending: BTreeSet::new(),
             taken_at: Duration::ZERO,
             counts: PeerCounts::default(),
         }
@@ -105,7 +111,18 @@ impl Served {
         if self.untaken.is_empty() {
             self.taken_at = now;
         }
+        self.sending
+            .extend(untaken.blocks.iter().map(|(key, ..)| *key));
         self.untaken.insert(id, untaken);
+    }
+
+    /// Ends a message that it took, or that was lost.
+    pub(super) fn end(&mut self, id: MessageId) -> Option<Untaken> {
+        let untaken = self.untaken.remove(&id)?;
+        for (key, ..) in &untaken.blocks {
+            self.sending.remove(key);
+        }
+        Some(untaken)
     }
 
     pub(super) fn took(&mut self, now: Duration, untaken: &Untaken) {
@@ -116,12 +133,17 @@ impl Served {
     }
 
     /// Takes in one entry of the peer's wantlist.
-    pub(super) fn entry(&mut self, entry: &Entry, others_held: usize) {
+    pub(super) fn entry(&mut self, now: Duration, entry: &Entry, others_held: usize) {
         let key = key_of(&entry.cid);
         if entry.request == Request::Cancel {
             if let Some(key) = key {
                 self.wants.cancel(&key);
             }
+            return;
+        }
+        // On a slow link, what was asked for again is on its way.
+        let taking = now.saturating_sub(self.taken_at) < REPEATED_AFTER;
+        if taking && key.is_some_and(|key| self.sending.contains(&key)) {
             return;
         }
         let known = key.is_some_and(|key| self.wants.contains(&key));

@@ -63,7 +63,7 @@ struct Relation {
 }
 
 /// A column of a result, with an error instead of a panic where it is no UTF-8.
-fn get<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, Failure> {
+pub(super) fn get<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, Failure> {
     Ok(row.try_get(index)?)
 }
 

@@ -34,7 +34,6 @@ pub(super) enum Section {
 #[derive(Debug)]
 pub(super) struct Dumper {
     program: PathBuf,
-    pub(super) keep_owners: bool,
 }
 
 impl Dumper {
@@ -53,10 +52,7 @@ impl Dumper {
         found
             .into_iter()
             .find(|(major, _)| *major >= server_major)
-            .map(|(_, program)| Self {
-                program,
-                keep_owners: false,
-            })
+            .map(|(_, program)| Self { program })
             .ok_or_else(|| match newest {
                 None => Failure::new("pg_dump is not installed", hint),
                 Some(newest) => Failure::new(
@@ -85,14 +81,12 @@ impl Dumper {
             .arg(format!("--encoding={encoding}"))
             .arg(format!("--lock-wait-timeout={LOCK_TIMEOUT_MS}"))
             .args(["--no-password", "--no-blobs", "--no-tablespaces"])
+            .args(["--no-owner", "--no-privileges"])
             .args([
                 "--no-publications",
                 "--no-subscriptions",
                 "--no-security-labels",
             ]);
-        if !self.keep_owners {
-            command.args(["--no-owner", "--no-privileges"]);
-        }
         let password = endpoint
             .hosts
             .first()

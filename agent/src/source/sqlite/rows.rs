@@ -45,7 +45,7 @@ impl RowsError {
                 what: format!("cannot read table {table} of {}", path.display()),
                 cause: Box::new(cause),
             },
-            Self::TooLong => SourceError::Unsupported {
+            Self::TooLong => SourceError::TooLarge {
                 what: format!(
                     "table {table} of {} has a row that is longer than {SQL_LEN_MAX} bytes as SQL",
                     path.display()

@@ -17,12 +17,11 @@ use super::{
 };
 use crate::{
     archive::{EXTENTS_MAX, Extent, dirs::Root},
-    intake::Stopped,
+    intake::{Stopped, StreamWriter},
 };
 
 /// Files of this size and more are not held in memory, and are units of their own.
 pub(super) const LARGE_SIZE_MIN: u64 = 1 << 20;
-const BUFFER_SIZE: usize = 1 << 20;
 /// Most bytes of extended attributes of one file.
 const XATTRS_SIZE_MAX: usize = 512 << 10;
 /// Most bytes of one extended attribute, or of the names of all: what Linux takes.
@@ -123,67 +122,110 @@ pub(super) enum Copied {
     Failed(io::Error, u64),
 }
 
-/// Copies content through one buffer.
-#[derive(Default)]
-pub(super) struct Copier {
-    buffer: Vec<u8>,
+/// What content is read into.
+pub(super) trait Sink {
+    /// Room for what comes next: some bytes.
+    fn room(&mut self) -> Result<&mut [u8], Stopped>;
+
+    /// Takes the first `len` bytes of the room.
+    fn wrote(&mut self, len: usize);
 }
 
-impl Copier {
-    /// Hands over the data of a file, filled up with zeros where the file has less than it had.
-    pub(super) fn copy(
-        &mut self,
-        opened: &Opened,
-        mut write: impl FnMut(&[u8]) -> Result<(), Stopped>,
-    ) -> Result<Copied, Stopped> {
-        self.buffer.resize(BUFFER_SIZE, 0);
-        let file = match opened.fd.try_clone() {
-            Ok(fd) => File::from(fd),
-            Err(cause) => return self.zeros(opened.data_size(), write, cause, 0),
-        };
-        if opened.meta.size >= LARGE_SIZE_MIN {
-            let _only_faster = fs::fadvise(&file, 0, None, Advice::Sequential);
-        }
-        let mut left = opened.data_size();
-        let mut short = None;
-        for extent in &opened.extents {
-            let (mut at, end) = (extent.offset, extent.offset + extent.len);
-            while at < end {
-                let len = usize::try_from(end - at).unwrap_or(usize::MAX);
-                let part = &mut self.buffer[..len.min(BUFFER_SIZE)];
-                let part = match file.read_at(part, at) {
-                    Ok(0) => {
-                        short.get_or_insert(at);
-                        part.fill(0);
-                        &*part
-                    }
-                    Ok(len) => &part[..len],
-                    Err(cause) if cause.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(cause) => return self.zeros(left, write, cause, at),
-                };
-                write(part)?;
-                at += part.len() as u64;
-                left -= part.len() as u64;
-            }
-        }
-        Ok(compare(opened, &file, short))
+impl Sink for StreamWriter<'_> {
+    fn room(&mut self) -> Result<&mut [u8], Stopped> {
+        StreamWriter::room(self)
     }
 
-    fn zeros(
-        &mut self,
-        mut left: u64,
-        mut write: impl FnMut(&[u8]) -> Result<(), Stopped>,
-        cause: io::Error,
-        at: u64,
-    ) -> Result<Copied, Stopped> {
-        self.buffer.fill(0);
-        while left > 0 {
-            let len = usize::try_from(left).unwrap_or(usize::MAX).min(BUFFER_SIZE);
-            write(&self.buffer[..len])?;
+    fn wrote(&mut self, len: usize) {
+        StreamWriter::wrote(self, len);
+    }
+}
+
+/// A small file, held in memory.
+#[derive(Default)]
+pub(super) struct Held {
+    /// Its size is that of the largest file that fits.
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl Held {
+    /// Forgets what was taken, and makes room for `size` bytes.
+    pub(super) fn clear(&mut self, size: u64) {
+        let size = usize::try_from(size.min(LARGE_SIZE_MIN)).expect("at most 1 MiB");
+        self.bytes.resize(self.bytes.len().max(size), 0);
+        self.len = 0;
+    }
+
+    /// What was taken.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl Sink for Held {
+    fn room(&mut self) -> Result<&mut [u8], Stopped> {
+        Ok(&mut self.bytes[self.len..])
+    }
+
+    fn wrote(&mut self, len: usize) {
+        self.len += len;
+    }
+}
+
+/// Copies the data of a file, filled up with zeros where the file has less than it had.
+pub(super) fn copy(opened: &Opened, sink: &mut impl Sink) -> Result<Copied, Stopped> {
+    let mut left = opened.data_size();
+    let file = match opened.fd.try_clone() {
+        Ok(fd) => File::from(fd),
+        Err(cause) => {
+            zeros(left, sink)?;
+            return Ok(Copied::Failed(cause, 0));
+        }
+    };
+    if opened.meta.size >= LARGE_SIZE_MIN {
+        let _only_faster = fs::fadvise(&file, 0, None, Advice::Sequential);
+    }
+    let mut short = None;
+    for extent in &opened.extents {
+        let (mut at, end) = (extent.offset, extent.offset + extent.len);
+        while at < end {
+            let room = bounded(sink.room()?, end - at);
+            let len = match file.read_at(room, at) {
+                Ok(0) => {
+                    short.get_or_insert(at);
+                    room.fill(0);
+                    room.len()
+                }
+                Ok(len) => len,
+                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => continue,
+                Err(cause) => {
+                    zeros(left, sink)?;
+                    return Ok(Copied::Failed(cause, at));
+                }
+            };
+            sink.wrote(len);
+            at += len as u64;
             left -= len as u64;
         }
-        Ok(Copied::Failed(cause, at))
     }
+    Ok(compare(opened, &file, short))
+}
+
+fn zeros(mut left: u64, sink: &mut impl Sink) -> Result<(), Stopped> {
+    while left > 0 {
+        let room = bounded(sink.room()?, left);
+        room.fill(0);
+        let len = room.len();
+        sink.wrote(len);
+        left -= len as u64;
+    }
+    Ok(())
+}
+
+fn bounded(room: &mut [u8], len_max: u64) -> &mut [u8] {
+    let len = usize::try_from(len_max).map_or(room.len(), |max| max.min(room.len()));
+    &mut room[..len]
 }
 
 /// Compares a file with what it was when it was opened.
@@ -227,6 +269,9 @@ pub(super) fn xattrs(fd: &OwnedFd, path: &[u8], notes: &mut Notes) -> Vec<(Vec<u
     let mut names: Vec<&[u8]> = list[..len].split(|&b| b == 0).collect();
     names.sort_unstable();
     let mut size = 0;
+    if names.iter().any(|name| name.starts_with(b"trusted.")) {
+        notes.warn(path, "has trusted extended attributes, which are not kept");
+    }
     for name in names.into_iter().filter(|name| is_kept(name)) {
         let mut value = vec![0; XATTR_SIZE_MAX];
         let Ok(len) = fs::fgetxattr(fd, name, &mut value[..]) else {

@@ -215,7 +215,7 @@ fn names_what_is_not_there_or_not_a_tree() {
     let absent = TreeSource::open(&dir.path().join("absent"), 0, settled());
     assert!(matches!(absent, Err(SourceError::Io { path, .. }) if path.ends_with("absent")));
     let device = TreeSource::open(Path::new("/dev/null"), 0, settled());
-    assert!(matches!(device, Err(SourceError::Unsupported { .. })));
+    assert!(matches!(device, Err(SourceError::Special { .. })));
 }
 
 #[test]

@@ -217,6 +217,9 @@ impl Walk {
                 return Ok(None);
             }
         };
+        if matches!(kind, Kind::Symlink(_) | Kind::Fifo) && meta.nlink > 1 {
+            notes.warn(&path, "has several names: each becomes a file of its own");
+        }
         Ok(Some(Entry { path, kind, meta }))
     }
 

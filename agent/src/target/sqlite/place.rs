@@ -49,8 +49,14 @@ pub(super) enum Found {
 }
 
 impl Place {
-    /// Decides where the data goes, and opens a database there.
-    pub(super) fn find(path: &Path, existing: Existing) -> Result<(Self, Connection), TargetError> {
+    /// Says why the data could not go there, and makes nothing.
+    pub(super) fn check(path: &Path, existing: Existing) -> Result<(), TargetError> {
+        let (path, _) = Self::look(path, existing)?;
+        MadeParents::check(directory(&path)).map_err(|cause| cannot_write(&path, cause))
+    }
+
+    /// Finds out what is at a path, and whether the data may go there.
+    fn look(path: &Path, existing: Existing) -> Result<(PathBuf, Found), TargetError> {
         let path = match fs::canonicalize(path) {
             Ok(path) => path,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
@@ -61,23 +67,26 @@ impl Place {
         let found = Found::at(&path)?;
         match (found, existing) {
             (Found::Database | Found::OtherFile, Existing::Refuse) => {
-                return Err(TargetError::NotEmpty(path.display().to_string()));
+                Err(TargetError::NotEmpty(path.display().to_string()))
             }
-            (Found::OtherFile, Existing::Merge) => {
-                return Err(TargetError::Unsuitable(format!(
-                    "{} is not a SQLite database",
-                    path.display()
-                )));
-            }
-            (Found::Database, Existing::Merge) => {
-                let connection = open(&path).and_then(|connection| {
-                    connection.execute_batch("BEGIN IMMEDIATE")?;
-                    Ok(connection)
-                });
-                let connection = connection.map_err(failed(&path))?;
-                return Ok((Self::Within(path), connection));
-            }
-            _ => {}
+            (Found::OtherFile, Existing::Merge) => Err(TargetError::Unsuitable(format!(
+                "{} is not a SQLite database",
+                path.display()
+            ))),
+            _ => Ok((path, found)),
+        }
+    }
+
+    /// Decides where the data goes, and opens a database there.
+    pub(super) fn find(path: &Path, existing: Existing) -> Result<(Self, Connection), TargetError> {
+        let (path, found) = Self::look(path, existing)?;
+        if (found, existing) == (Found::Database, Existing::Merge) {
+            let connection = open(&path).and_then(|connection| {
+                connection.execute_batch("BEGIN IMMEDIATE")?;
+                Ok(connection)
+            });
+            let connection = connection.map_err(failed(&path))?;
+            return Ok((Self::Within(path), connection));
         }
         let mut made = MadeParents::default();
         made.make(directory(&path))

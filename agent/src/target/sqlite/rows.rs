@@ -4,7 +4,7 @@ use std::io::{self, BufRead, Read};
 
 use protocol::manifest::StreamMeta;
 use rusqlite::{
-    Statement,
+    ErrorCode, Statement,
     types::{ToSqlOutput, ValueRef},
 };
 
@@ -29,6 +29,20 @@ impl Load {
         content: &mut dyn Content,
     ) -> Result<StreamReport, TargetError> {
         self.begin_transaction()?;
+        let mut left_out: Vec<String> = self.make_pending(&meta.name)?.into_iter().collect();
+        if self.absent.contains(&meta.name.to_ascii_lowercase()) {
+            io::copy(content, &mut io::sink()).map_err(|cause| unreadable(meta, cause))?;
+            self.lost_rows = true;
+            left_out.push(format!(
+                "{} rows of table {}, which could not be made here",
+                meta.rows.unwrap_or_default(),
+                meta.name
+            ));
+            return Ok(StreamReport {
+                skipped: left_out,
+                ..StreamReport::default()
+            });
+        }
         let table = Table::read(&self.connection, &meta.name).map_err(self.failed())?;
         if table.columns.is_empty() || table.columns != meta.columns {
             return Err(hostile(
@@ -79,6 +93,7 @@ impl Load {
         let mut reader = RowReader::new(table, self.encoding);
         let mut report = StreamReport::default();
         let mut lost = 0u64;
+        let mut refused = 0u64;
         let mut at_end = table.tail().is_empty();
         lines
             .skip_head(table.head().as_bytes())
@@ -88,15 +103,19 @@ impl Load {
             if lines.line == table.tail().as_bytes() && !at_end {
                 at_end = true;
             } else if lines.is_whole() && reader.read(&mut lines.line).is_ok() {
-                bind(
-                    &mut insert,
-                    &lines.line,
-                    &reader.values[unused..],
-                    self.encoding,
-                )
-                .and_then(|()| insert.raw_execute())
-                .map_err(|cause| self.failed()(cause))?;
-                report.rows += 1;
+                let values = &reader.values[unused..];
+                let done = bind(&mut insert, &lines.line, values, self.encoding)
+                    .and_then(|()| insert.raw_execute());
+                match done {
+                    Ok(_) => report.rows += 1,
+                    Err(cause) if self.options.skip_damaged && is_constraint(&cause) => {
+                        refused += 1;
+                        if refused == 1 {
+                            report.skipped.push(cause.to_string());
+                        }
+                    }
+                    Err(cause) => return Err(self.failed()(cause)),
+                }
             } else if self.options.skip_damaged && lines.has_gaps() {
                 lost += 1;
             } else {
@@ -104,17 +123,27 @@ impl Load {
                 return Err(hostile(&meta.name, format!("row {row} is not one")));
             }
         }
+        if refused > 0 {
+            report.skipped.push(format!(
+                "{refused} rows that table {} does not take",
+                meta.name
+            ));
+        }
         if lines.has_gaps() {
-            report.skipped = vec![match meta.rows {
+            report.skipped.push(match meta.rows {
                 Some(rows) => format!("{} rows", rows.saturating_sub(report.rows)),
                 None => format!("at least {lost} rows"),
-            }];
-        } else if !at_end || meta.rows.is_some_and(|rows| rows != report.rows) {
+            });
+        } else if !at_end || meta.rows.is_some_and(|rows| rows != report.rows + refused) {
             let what = format!("it has {} rows, and should have more or fewer", report.rows);
             return Err(hostile(&meta.name, what));
         }
         Ok(report)
     }
+}
+
+fn is_constraint(cause: &rusqlite::Error) -> bool {
+    cause.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
 }
 
 fn unreadable(meta: &StreamMeta, cause: io::Error) -> TargetError {

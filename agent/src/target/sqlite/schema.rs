@@ -11,8 +11,8 @@ use crate::{
     sqlite::{
         Encoding,
         literal::{self, Value},
-        quoted,
-        script::{StatementError, created, read_statement, significant},
+        message, quoted,
+        script::{StatementError, created, creates_virtual, means_the_same, read_statement},
         table::Table,
     },
     target::{Content, StreamReport, TargetError},
@@ -28,7 +28,7 @@ const FUNCTIONS_REFUSED: [&str; 5] = [
     "edit",
     "fts3_tokenizer",
 ];
-/// Failures of an index that only lacks what the source's program brought along.
+/// Failures of statements that only lack what the source's program brought along.
 const LACKING: [&str; 2] = ["no such collation sequence", "no such function"];
 
 impl Load {
@@ -66,7 +66,7 @@ impl Load {
             self.setting(meta, setting)?;
         } else if statement == "BEGIN;" {
             self.begin_transaction()?;
-        } else if statement.starts_with("CREATE ") {
+        } else if created(statement).is_some() {
             return self.create(meta, statement);
         } else if let Some(literals) = statement.strip_prefix(&Table::schema().prefix()) {
             let object = Declared::parse(literals, self.encoding)
@@ -144,18 +144,60 @@ impl Load {
             (StreamKind::After, "INDEX" | "VIEW" | "TRIGGER") => {}
             _ => return Err(refused()),
         }
-        self.begin_transaction()?;
-        if self.is_merge() && self.is_there(what, &name, statement)? {
+        let partial = self.options.partial;
+        if partial && what == "TABLE" && !name.starts_with("sqlite_") {
+            self.pending
+                .insert(name.to_ascii_lowercase(), statement.to_owned());
             return Ok(None);
         }
-        match run(&self.connection, statement) {
-            Ok(()) => Ok(None),
-            Err(cause) if is_refusal(&cause) => Err(refused()),
-            Err(cause) if what == "INDEX" && lacks(&cause) => {
-                Ok(Some(format!("index {name}: {cause}")))
-            }
-            Err(cause) => Err(self.failed()(cause)),
+        if partial && matches!(what, "VIEW" | "TRIGGER") {
+            self.lacks_objects = true;
+            return Ok(None);
         }
+        self.make(&meta.name, what, &name, statement)
+    }
+
+    /// Makes the table of a stream, if that was put off.
+    pub(super) fn make_pending(&mut self, name: &str) -> Result<Option<String>, TargetError> {
+        match self.pending.remove(&name.to_ascii_lowercase()) {
+            Some(statement) => self.make(name, "TABLE", name, &statement),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes an object of the schema; says so if it was left out.
+    fn make(
+        &mut self,
+        stream: &str,
+        what: &str,
+        name: &str,
+        statement: &str,
+    ) -> Result<Option<String>, TargetError> {
+        self.begin_transaction()?;
+        if self.is_merge() && self.is_there(what, name, statement)? {
+            return Ok(None);
+        }
+        let Err(cause) = run(&self.connection, statement) else {
+            return Ok(None);
+        };
+        if is_refusal(&cause) {
+            return Err(hostile(stream, shortened(statement)));
+        }
+        let lacks_table = what != "TABLE" && cause.to_string().starts_with("no such table");
+        if lacks_table && self.options.partial {
+            self.lacks_objects = true;
+            return Ok(None);
+        }
+        let of_absent = lacks_table && !self.absent.is_empty();
+        if !of_absent && !lacks(&cause) {
+            return Err(self.failed()(cause));
+        }
+        self.lacks_objects = true;
+        if what == "TABLE" {
+            self.absent.insert(name.to_ascii_lowercase());
+        }
+        let what = what.to_lowercase();
+        Ok(Some(format!("{what} {name}: {}", message(&cause))))
     }
 
     /// Whether the database that is merged into has the object already, the same and without rows.
@@ -170,7 +212,7 @@ impl Load {
         };
         if what != "TABLE" {
             let sql = sql.strip_suffix(';').unwrap_or(sql);
-            return match significant(&own).eq(significant(sql)) {
+            return match means_the_same(&own, sql) {
                 true => Ok(true),
                 false => Err(unsuitable("is there already, and is another")),
             };
@@ -218,9 +260,12 @@ impl Load {
 
     /// Enters a virtual table into the schema. It is not opened: its tables are there already.
     fn declare(&mut self, object: &Declared) -> Result<(), TargetError> {
+        if self.options.partial {
+            return Ok(());
+        }
         self.begin_transaction()?;
         if let Some(own) = self.stored_sql("table", &object.name)? {
-            if significant(&own).eq(significant(&object.sql)) {
+            if means_the_same(&own, &object.sql) {
                 return Ok(());
             }
             return Err(TargetError::Unsuitable(format!(
@@ -240,8 +285,11 @@ impl Load {
         if self.is_merge() {
             return Ok(());
         }
-        let own = self.stored_sql(&fix.kind, &fix.name)?.unwrap_or_default();
-        if !significant(&own).eq(significant(&fix.sql)) {
+        let own = self.stored_sql(&fix.kind, &fix.name)?;
+        if own.is_none() && (self.lacks_objects || !self.pending.is_empty()) {
+            return Ok(());
+        }
+        if !means_the_same(&own.unwrap_or_default(), &fix.sql) {
             let what = format!("another meaning for {} {}", fix.kind, fix.name);
             return Err(hostile(&meta.name, what));
         }
@@ -281,7 +329,7 @@ impl Declared {
             return None;
         };
         let (name, sql) = (text(&line, name, encoding)?, text(&line, sql, encoding)?);
-        let is_virtual = sql.starts_with("CREATE VIRTUAL TABLE ");
+        let is_virtual = creates_virtual(&sql);
         let names_itself = created(&sql).is_some_and(|(_, own)| own == name);
         let as_written = &line[end..] == b");"
             && text(&line, kind, encoding)? == "table"

@@ -40,7 +40,45 @@ enum Found {
     File,
 }
 
+impl Found {
+    fn allow(self, path: &Path, existing: Existing) -> Result<(), TargetError> {
+        let path = path.display();
+        match (self, existing) {
+            (Self::Full, Existing::Refuse) => Err(TargetError::NotEmpty(path.to_string())),
+            (Self::File, Existing::Refuse | Existing::Merge) => Err(TargetError::Unsuitable(
+                format!("{path} is not a directory"),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Place {
+    /// Looks at a place and makes nothing.
+    pub(super) fn check(path: &Path, existing: Existing) -> Result<(), TargetError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            |cause| TargetError::Io { path, cause }
+        };
+        if let Err(cause) = fs::symlink_metadata(path) {
+            if cause.kind() != io::ErrorKind::NotFound {
+                return Err(failed(path)(cause));
+            }
+            let absolute = std::path::absolute(path).map_err(failed(path))?;
+            let parent = absolute.parent().unwrap_or(Path::new("/"));
+            return MadeParents::check(parent).map_err(failed(parent));
+        }
+        let path = fs::canonicalize(path).map_err(failed(path))?;
+        let found = look(&path).map_err(failed(&path))?;
+        found.allow(&path, existing)?;
+        let parent = path.parent().unwrap_or(&path);
+        match MadeParents::check(parent) {
+            Err(_) if matches!(found, Found::Empty | Found::Full) => MadeParents::check(&path),
+            beside => beside,
+        }
+        .map_err(failed(parent))
+    }
+
     /// Looks at a place.
     pub(super) fn find(path: &Path, existing: Existing) -> Result<Self, TargetError> {
         let failed = |cause| TargetError::Io {
@@ -67,18 +105,7 @@ impl Place {
             }
             Err(cause) => return Err(failed(cause)),
         };
-        match (found, existing) {
-            (Found::Full, Existing::Refuse) => {
-                return Err(TargetError::NotEmpty(path.display().to_string()));
-            }
-            (Found::File, Existing::Refuse | Existing::Merge) => {
-                let path = path.display();
-                return Err(TargetError::Unsuitable(format!(
-                    "{path} is not a directory"
-                )));
-            }
-            _ => {}
-        }
+        found.allow(&path, existing)?;
         let parent = path.parent().unwrap_or(&path).to_owned();
         Ok(Self {
             path,
@@ -108,12 +135,12 @@ impl Place {
     }
 
     /// Puts the tree in place, and on disk.
-    pub(super) fn commit(self, staging: Staging) -> Result<(), TargetError> {
+    pub(super) fn commit(self, mut staging: Staging) -> Result<(), TargetError> {
         let failed = |cause| TargetError::Io {
             path: self.path.clone(),
             cause,
         };
-        sync(staging.path()).map_err(failed)?;
+        staging.sync().map_err(failed)?;
         let merge = self.found == Found::Full && self.existing == Existing::Merge;
         if merge || staging.path().parent() == Some(&self.path) {
             return self.move_into(staging, merge);

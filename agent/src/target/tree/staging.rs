@@ -9,7 +9,7 @@ use std::{
     io,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::fs::FileExt,
+        unix::fs::{FileExt, PermissionsExt},
     },
     path::{Path, PathBuf},
 };
@@ -20,8 +20,10 @@ use rustix::fs::{
 use tempfile::TempDir;
 
 use super::{
+    leftovers,
     reader::{Attributes, Entry, Kind, Reader},
     skipped::Skipped,
+    writeback::WriteBack,
 };
 use crate::{
     archive::{
@@ -43,6 +45,9 @@ const SETID_BITS: u32 = 0o6000;
 #[derive(Debug)]
 pub(super) struct Staging {
     base: Option<TempDir>,
+    /// Its lock says that it is in use.
+    _held: OwnedFd,
+    write_back: Option<WriteBack>,
     new: OwnedFd,
     directories: HashMap<Vec<u8>, Option<Attributes>>,
     /// In order, so that two imports do the same.
@@ -56,7 +61,13 @@ pub(super) struct Staging {
 impl Staging {
     /// Makes a staging directory in `parent`.
     pub(super) fn in_directory(parent: &Path) -> io::Result<Self> {
-        let base = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?;
+        leftovers::remove(parent);
+        // What is restored is nobody's business before it is in its place.
+        let base = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .permissions(fs::Permissions::from_mode(0o700))
+            .tempdir_in(parent)?;
+        let held = leftovers::hold(base.path())?;
         let new = base.path().join("new");
         fs::create_dir(&new)?;
         fs::create_dir(base.path().join("old"))?;
@@ -66,7 +77,9 @@ impl Staging {
                 OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
                 Mode::empty(),
             )?,
+            write_back: Some(WriteBack::on(base.path())?),
             base: Some(base),
+            _held: held,
             directories: HashMap::from([(Vec::new(), None)]),
             symlinks: BTreeMap::new(),
             held: 0,
@@ -89,6 +102,11 @@ impl Staging {
     /// What the tree replaces.
     pub(super) fn old_path(&self) -> PathBuf {
         self.path().join("old")
+    }
+
+    /// Returns when all of it is on disk.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        self.write_back.take().map_or(Ok(()), WriteBack::finish)
     }
 
     /// Leaves all of it where it is.
@@ -250,7 +268,11 @@ impl Staging {
         let file = File::from(file);
         let intact = reader.body(entry, &mut |offset, bytes| {
             file.write_all_at(bytes, offset)
-                .map_err(|cause| self.failed(path, cause))
+                .map_err(|cause| self.failed(path, cause))?;
+            if let Some(write_back) = &self.write_back {
+                write_back.wrote(bytes.len());
+            }
+            Ok(())
         })?;
         if !intact {
             sys::unlinkat(&self.new, path, AtFlags::empty())
@@ -414,7 +436,7 @@ fn times(attributes: &Attributes) -> Timestamps {
 }
 
 /// Removes a tree, its directories that forbid it included.
-fn remove_tree(path: &Path) -> io::Result<()> {
+pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
             allow_removal(path)?;

@@ -10,6 +10,9 @@ use souverain_agent::bitswap::{
 
 use super::{DEATH_NOTICED, Event, Mind, World, key, ms};
 
+/// How often it is said that a message is coming.
+const RECEIVING_SAID: Duration = Duration::from_millis(500);
+
 /// How messages go from one node to another.
 #[derive(Clone, Copy)]
 pub(crate) struct Link {
@@ -119,7 +122,8 @@ impl World {
         let size = bytes.len() as u64 + 40;
 
         let free = self.link_free.entry((from, to)).or_default();
-        let mut sent = (*free).max(self.now) + transmission(size, link.bytes_per_second);
+        let begun = (*free).max(self.now);
+        let mut sent = begun + transmission(size, link.bytes_per_second);
         *free = sent;
         if let Some(rate) = own.uplink_bytes_per_second {
             let free = own.uplink_free.max(self.now) + transmission(size, rate);
@@ -148,6 +152,12 @@ impl World {
         if lost || deaf {
             return;
         }
+        self.say_receiving(
+            from,
+            to,
+            connection,
+            (begun + link.delay, sent + link.delay),
+        );
         let copies = 1 + u64::from(self.rng.chance(link.duplicate_percent));
         for _ in 0..copies {
             let jitter = self.rng.below(link.jitter.as_micros() as u64 + 1);
@@ -159,6 +169,23 @@ impl World {
                 bytes,
             };
             self.at(sent + link.delay + Duration::from_micros(jitter), event);
+        }
+    }
+
+    /// A receiver notices that a long message is coming.
+    fn say_receiving(
+        &mut self,
+        from: usize,
+        to: usize,
+        connection: u64,
+        (begin, end): (Duration, Duration),
+    ) {
+        let mut when = begin + RECEIVING_SAID;
+        while when < end {
+            let peer = self.nodes[from].id;
+            let input = Box::new(Input::Receiving { peer });
+            self.at(when, Event::Input(to, input, Some((from, connection))));
+            when += RECEIVING_SAID;
         }
     }
 

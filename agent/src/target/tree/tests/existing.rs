@@ -1,6 +1,10 @@
 //! What is there already.
 
-use std::{collections::BTreeMap, os::unix::fs::symlink};
+use std::{
+    collections::BTreeMap,
+    os::unix::fs::symlink,
+    time::{Duration, SystemTime},
+};
 
 use super::*;
 
@@ -205,4 +209,49 @@ fn a_symlink_to_the_place_is_followed() {
     import(&tar, &link, Existing::Replace).expect("replaced");
     assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
     pretty_assert(&facts(&dir.path().join("from")), &facts(&to));
+}
+
+#[test]
+fn nobody_else_enters_a_staging_directory() {
+    let (dir, _, tar) = two_trees();
+    let mut target = begin(&dir.path().join("new"), ImportOptions::default()).expect("begun");
+    let mut content = Parts::new(&tar, 4096, Vec::new());
+    take(&mut target, tar.len(), &mut content).expect("unpacked");
+    let staging = names(dir.path())
+        .into_iter()
+        .find(|name| name.starts_with(".souverain-import-"))
+        .expect("a staging directory");
+    let mode = fs::metadata(dir.path().join(staging))
+        .expect("there")
+        .mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[test]
+fn what_a_killed_import_left_is_removed() {
+    let (dir, _, tar) = two_trees();
+    let leftover = |name: &str, in_old: bool, hours: u64| {
+        let path = dir.path().join(format!(".souverain-import-{name}"));
+        fs::create_dir_all(path.join("new/d")).expect("dir");
+        fs::write(path.join("new/d/f"), "plaintext").expect("file");
+        fs::create_dir_all(path.join("old")).expect("dir");
+        if in_old {
+            fs::write(path.join("old/0"), "moved out of a target").expect("file");
+        }
+        let made = SystemTime::now() - Duration::from_secs(3600 * hours);
+        let directory = fs::File::open(&path).expect("opens");
+        directory.set_modified(made).expect("is its owner's");
+        directory
+    };
+    leftover("dead", false, 1);
+    leftover("moved", true, 1);
+    leftover("young", false, 0);
+    let held = leftover("alive", false, 1);
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).expect("free");
+    import(&tar, &dir.path().join("new"), Existing::Refuse).expect("restored");
+    let staging = |name: &str| format!(".souverain-import-{name}");
+    let there = [staging("alive"), staging("moved"), staging("young")];
+    let found = names(dir.path());
+    let found: Vec<_> = found.iter().filter(|name| name.starts_with('.')).collect();
+    assert_eq!(found, there.iter().collect::<Vec<_>>());
 }
