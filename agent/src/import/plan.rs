@@ -157,7 +157,8 @@ fn spread(planned: &mut [Planned<'_>], into: &OsStr) -> Result<(), ImportError> 
         let known = join(planned.iter().map(|p| p.source.name.as_str()));
         return Err(ImportError::SeveralSources { known, unfit });
     }
-    if !unfit.is_empty() {
+    // A source without a name is unfit too, and its name says nothing.
+    if !planned.iter().all(|part| fits_directory(part.source)) {
         return Err(ImportError::UnfitForDirectory { unfit, fit });
     }
     let mut taken = BTreeSet::new();
