@@ -7,6 +7,7 @@ mod admission;
 mod behaviour;
 mod dialling;
 mod exchange;
+mod frames;
 pub mod limits;
 mod rate;
 mod session;
