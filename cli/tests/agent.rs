@@ -2,7 +2,10 @@
 
 mod souverain;
 
-use std::{os::unix::fs::PermissionsExt, time::Duration};
+use std::{
+    os::unix::fs::PermissionsExt,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 use souverain::{Sandbox, running::Running, write_tree};
@@ -299,4 +302,30 @@ fn a_kill_of_either_leaves_the_other_and_the_store_whole() {
     let second = home.ok(&["export", "tree"]);
     home.ok(&["verify", &second]);
     agent.stop();
+}
+
+#[test]
+fn a_limit_of_upload_holds_and_nonsense_is_refused() {
+    let (source, target) = (Sandbox::new(), Sandbox::new());
+    for home in [&source, &target] {
+        home.ok(&["init"]);
+    }
+    let noise: Vec<u8> = (0..1u32 << 20)
+        .flat_map(|n| (n.wrapping_mul(0x9E37_79B9) ^ n >> 7).to_le_bytes())
+        .collect();
+    std::fs::write(source.path("noise"), noise).expect("writes");
+    let root = source.ok(&["export", "noise"]);
+    source.ok(&["share", &root, "--with", "public"]);
+    let agent = Running::start(&source, &["--limit-upload", "1MiB"]);
+    let started = Instant::now();
+    target.ok(&["pull", &root, "--peer", agent.tcp()]);
+    // 4 MiB, of which a message may go ahead of its time.
+    let took = started.elapsed();
+    assert!(took > Duration::from_secs(2), "{took:?}");
+    agent.stop();
+    for bad in ["fast", "25:00-26:00=1M"] {
+        source
+            .run(&["agent", "run", "--limit-upload", bad])
+            .failed(2, "Error: invalid value");
+    }
 }

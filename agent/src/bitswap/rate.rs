@@ -1,6 +1,6 @@
 //! How fast blocks go: rates that depend on the time of day. `bucket.rs` keeps to them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, str::FromStr};
 
 use libp2p_identity::PeerId;
 
@@ -63,6 +63,14 @@ pub enum ScheduleError {
         /// How many there are.
         windows: usize,
     },
+    /// A text is not one.
+    #[error(
+        "{part:?} is neither a rate (`2MiB`, `500K`, `0`, `unlimited`) nor one in a part of the day (`08:00-18:00=2MiB`)"
+    )]
+    Malformed {
+        /// What is not understood of it.
+        part: String,
+    },
 }
 
 impl Schedule {
@@ -103,6 +111,66 @@ impl Schedule {
             .find(|window| window.holds(minute_of_day))
             .map_or(self.otherwise, |window| window.bytes_per_second)
     }
+}
+
+impl FromStr for Schedule {
+    type Err = ScheduleError;
+
+    /// Reads rates in bytes per second, as `08:00-18:00=2MiB,22:00-06:00=unlimited,10MiB`: in parts of
+    /// the day, of which the first that fits holds, and otherwise.
+    fn from_str(text: &str) -> Result<Self, ScheduleError> {
+        let (mut windows, mut otherwise) = (Vec::new(), None);
+        let parts = text.split(',').count();
+        for (part, number) in text.split(',').zip(1..) {
+            let malformed = || ScheduleError::Malformed {
+                part: part.to_owned(),
+            };
+            match part.split_once('=') {
+                Some((times, rate)) => {
+                    let times = times.split_once('-').ok_or_else(malformed)?;
+                    windows.push(Window {
+                        from_minute: minute(times.0).ok_or_else(malformed)?,
+                        to_minute: minute(times.1).ok_or_else(malformed)?,
+                        bytes_per_second: rate_of(rate).ok_or_else(malformed)?,
+                    });
+                }
+                None if number == parts => otherwise = rate_of(part).ok_or_else(malformed)?,
+                None => return Err(malformed()),
+            }
+        }
+        Self::new(otherwise, windows)
+    }
+}
+
+/// `HH:MM`.
+fn minute(text: &str) -> Option<u16> {
+    let (hour, minute) = text.split_once(':')?;
+    let digits = |text: &str| text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(minute) || !(digits(hour) || digits(&format!("0{hour}"))) {
+        return None;
+    }
+    let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok()?);
+    (minute < 60).then_some(hour * 60 + minute)
+}
+
+/// Bytes per second: a number of bytes, or of KiB, MiB or GiB; or no limit.
+fn rate_of(text: &str) -> Option<Option<u64>> {
+    if text == "unlimited" {
+        return Some(None);
+    }
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let shift = match unit {
+        "" | "B" => 0,
+        "K" | "KiB" => 10,
+        "M" | "MiB" => 20,
+        "G" | "GiB" => 30,
+        _ => return None,
+    };
+    let number: u64 = number.parse().ok()?;
+    number.checked_mul(1 << shift).map(Some)
 }
 
 impl Window {
@@ -152,6 +220,42 @@ mod tests {
         }
         let whole_day = Schedule::new(None, vec![window(0, 1440, Some(5))]).expect("of a day");
         assert_eq!((whole_day.at(0), whole_day.at(1439)), (Some(5), Some(5)));
+    }
+
+    #[test]
+    fn reads_what_people_write() {
+        let schedule: Schedule = "8:00-18:00=2MiB,22:00-06:00=unlimited,500K"
+            .parse()
+            .expect("one");
+        let at = |hour: u16| schedule.at(hour * 60);
+        assert_eq!(
+            [at(8), at(18), at(22), at(5), at(6)],
+            [Some(2 << 20), Some(500 << 10), None, None, Some(500 << 10)]
+        );
+        let one = |text: &str| text.parse::<Schedule>().expect("one");
+        assert_eq!(one("0"), Schedule::constant(0));
+        assert_eq!(one("1GiB"), Schedule::constant(1 << 30));
+        assert_eq!(one("unlimited"), Schedule::default());
+        assert_eq!(one("00:00-24:00=7").at(0), Some(7));
+        for bad in [
+            "",
+            "fast",
+            "-1",
+            "1.5M",
+            "2MB",
+            "1M,2M",
+            "8-18=1M",
+            "8:0-9:00=1M",
+            "08:60-09:00=1M",
+            "08:00-25:00=1M",
+            "08:00=1M",
+            "08:00-09:00=",
+            "99999999999G",
+            ",1M",
+            "1M,",
+        ] {
+            assert!(bad.parse::<Schedule>().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Behaviour {
             limits: connection_limits::Behaviour::new(connection_limits()),
             memory: memory_connection_limits::Behaviour::with_max_bytes(MEMORY_MAX),
             admission: Admission::default(),
-            exchange: Exchange::new(exchange()?),
+            exchange: Exchange::new(exchange(options)?),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new()),
             dht: dht(peer, options).into(),
@@ -85,12 +85,12 @@ impl Behaviour {
     }
 }
 
-fn exchange() -> Result<bitswap::Config, NodeError> {
+fn exchange(options: &NodeOptions) -> Result<bitswap::Config, NodeError> {
     let mut seed = [0; 8];
     getrandom::fill(&mut seed).map_err(|_| NodeError::Random)?;
     Ok(bitswap::Config {
         seed: u64::from_be_bytes(seed),
-        ..bitswap::Config::default()
+        rates: options.rates.clone(),
     })
 }
 

@@ -19,7 +19,7 @@ mod transport;
 
 use std::{io, sync::Arc};
 
-use crate::bitswap::{SessionId, Wanted};
+use crate::bitswap::{Rates, SessionId, Wanted};
 use cid::Cid;
 use libp2p::{TransportError, multiaddr::Protocol, noise};
 use tokio::sync::{mpsc, oneshot};
@@ -70,6 +70,8 @@ pub struct NodeOptions {
     pub relay: bool,
     /// Key of the private network, if the node is to be in one.
     pub private: Option<SwarmKey>,
+    /// How fast blocks go.
+    pub rates: Rates,
 }
 
 /// Why a node cannot be started.

@@ -1,11 +1,12 @@
 //! `agent`: the node among its peers.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use agent::{
+    bitswap::{Rates, Schedule, ScheduleError},
     control::Client,
     daemon::Daemon,
-    node::{Dht, Listen, Multiaddr, NodeOptions, PeerStatus, Status, SwarmKey},
+    node::{Dht, Listen, Multiaddr, NodeOptions, PeerId, PeerStatus, Status, SwarmKey},
 };
 use clap::ValueEnum;
 use serde::Serialize;
@@ -48,6 +49,43 @@ pub(crate) struct RunArgs {
     /// Key of a private network (TCP only), as Kubo has it in swarm.key
     #[arg(long, value_name = "FILE")]
     swarm_key: Option<PathBuf>,
+    /// Bytes per second of blocks to all peers: 10MiB, or by local time 08:00-18:00=2MiB,10MiB
+    #[arg(long, value_name = "RATE", default_value = "unlimited")]
+    limit_upload: Schedule,
+    /// The same to each peer
+    #[arg(long, value_name = "RATE", default_value = "unlimited")]
+    limit_upload_per_peer: Schedule,
+    /// The same to one peer, in place of what holds for each
+    #[arg(long, value_name = "PEER=RATE")]
+    limit_upload_to: Vec<PeerRate>,
+    /// Bytes per second of blocks from all peers
+    #[arg(long, value_name = "RATE", default_value = "unlimited")]
+    limit_download: Schedule,
+}
+
+/// A rate to one peer.
+#[derive(Clone, Debug)]
+struct PeerRate(PeerId, Schedule);
+
+/// Why a word is not a rate to a peer.
+#[derive(Debug, thiserror::Error)]
+enum PeerRateError {
+    /// It has another form.
+    #[error("not PEER=RATE, with the id of a peer")]
+    Form,
+    /// Its rate is none.
+    #[error(transparent)]
+    Rate(#[from] ScheduleError),
+}
+
+impl FromStr for PeerRate {
+    type Err = PeerRateError;
+
+    fn from_str(text: &str) -> Result<Self, PeerRateError> {
+        let (peer, rate) = text.split_once('=').ok_or(PeerRateError::Form)?;
+        let peer = peer.parse().map_err(|_| PeerRateError::Form)?;
+        Ok(Self(peer, rate.parse()?))
+    }
 }
 
 /// Say what the running agent does: peers, addresses, bytes, uptime
@@ -121,6 +159,16 @@ impl RunArgs {
             mdns: self.mdns,
             relay: self.relay,
             private: swarm_key(self.swarm_key)?,
+            rates: Rates {
+                upload: self.limit_upload,
+                upload_per_peer: self.limit_upload_per_peer,
+                upload_of_peer: self
+                    .limit_upload_to
+                    .into_iter()
+                    .map(|PeerRate(peer, rate)| (peer, rate))
+                    .collect(),
+                download: self.limit_download,
+            },
         })
     }
 }

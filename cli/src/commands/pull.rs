@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use agent::{
+    bitswap::{Rates, Schedule},
     blocks::Blocks,
     import::{self, Selection},
     node::{Dht, Listen, Multiaddr, NodeOptions},
@@ -47,6 +48,9 @@ pub(super) struct From {
     /// Key of a private network, as Kubo has it in swarm.key; a running agent has its own
     #[arg(long, value_name = "FILE")]
     swarm_key: Option<PathBuf>,
+    /// Bytes per second at most: 10MiB; a running agent has its own limits
+    #[arg(long, value_name = "RATE", default_value = "unlimited")]
+    limit_download: Schedule,
 }
 
 impl From {
@@ -57,6 +61,10 @@ impl From {
             listen: Listen::Nowhere,
             dht: Dht::Off,
             private: swarm_key(self.swarm_key.clone())?,
+            rates: Rates {
+                download: self.limit_download.clone(),
+                ..Rates::default()
+            },
             ..NodeOptions::default()
         };
         let wanted = PullRequest {

@@ -3,6 +3,7 @@
 //! Owns the engine, its timer, and which connection a message goes over. What is in the store, and
 //! who may have it, is asked of the node's task with [`Event`]s and answered with inputs.
 
+mod clock;
 mod handler;
 mod stream;
 
@@ -11,7 +12,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
 use cid::Cid;
@@ -32,6 +33,7 @@ use crate::bitswap::{
     Config, Effect, Engine, Input, MessageId, Misbehaviour, Now, PeerCounts, RefusedBecause,
     SessionId, Ticket,
 };
+use clock::Clock;
 use handler::{Handler, Send, Told};
 use stream::Memory;
 
@@ -78,6 +80,7 @@ pub(super) struct Exchange {
     sending: HashMap<MessageId, (PeerId, ConnectionId)>,
     memory: Memory,
     started: Instant,
+    clock: Clock,
     timer: Option<Pin<Box<Sleep>>>,
     ticked: Option<Instant>,
     events: VecDeque<ToSwarm<Event, Send>>,
@@ -99,6 +102,7 @@ impl Exchange {
             sending: HashMap::new(),
             memory: Memory::default(),
             started: Instant::now(),
+            clock: Clock::default(),
             timer: None,
             ticked: None,
             events: VecDeque::new(),
@@ -116,12 +120,10 @@ impl Exchange {
         self.engine.counts(peer).unwrap_or_default()
     }
 
-    fn now(&self) -> Now {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-        let minutes = since_epoch.map_or(0, |time| time.as_secs() / 60);
+    fn now(&mut self) -> Now {
         Now {
             elapsed: self.started.elapsed(),
-            minute_of_day: u16::try_from(minutes % (24 * 60)).unwrap_or_default(),
+            minute_of_day: self.clock.minute_of_day(),
         }
     }
 
