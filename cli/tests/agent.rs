@@ -329,3 +329,25 @@ fn a_limit_of_upload_holds_and_nonsense_is_refused() {
             .failed(2, "Error: invalid value");
     }
 }
+
+#[test]
+fn a_snapshot_goes_through_a_relay_between_nodes_that_cannot_reach_each_other() {
+    let (relay, source, target) = (Sandbox::new(), Sandbox::new(), Sandbox::new());
+    for home in [&relay, &source, &target] {
+        home.ok(&["init"]);
+    }
+    let noise: Vec<u8> = (0..1u32 << 20)
+        .flat_map(|n| (n.wrapping_mul(0x9E37_79B9) ^ n >> 7).to_le_bytes())
+        .collect();
+    std::fs::write(source.path("noise"), noise).expect("writes");
+    let root = source.ok(&["export", "noise"]);
+    source.ok(&["share", &root, "--with", "public"]);
+    let relay = Running::start(&relay, &["--relay"]);
+    // It listens nowhere else, so that there is no other way to it.
+    let circuit = format!("{}/p2p-circuit", relay.tcp());
+    let server = Running::start(&source, &["--listen", &circuit]);
+    target.ok(&["pull", &root, "--peer", server.tcp()]);
+    target.ok(&["verify", &root, "--keyless"]);
+    server.stop();
+    relay.stop();
+}

@@ -19,7 +19,8 @@ use super::{
     limits::{
         CONNECTIONS_INBOUND_MAX, CONNECTIONS_MAX, CONNECTIONS_PENDING_INBOUND_MAX,
         CONNECTIONS_PENDING_OUTBOUND_MAX, CONNECTIONS_PER_PEER_MAX, DHT_PROVIDED_MAX,
-        DHT_QUERY_WAIT, DHT_RECORD_SIZE_MAX, DHT_RECORDS_MAX, MEMORY_MAX,
+        DHT_QUERY_WAIT, DHT_RECORD_SIZE_MAX, DHT_RECORDS_MAX, MEMORY_MAX, RELAYED_BYTES_MAX,
+        RELAYED_TIME_MAX,
     },
 };
 
@@ -63,7 +64,7 @@ impl Behaviour {
             .map_err(NodeError::Mdns)?;
         let relay = options
             .relay
-            .then(|| relay::Behaviour::new(peer, relay::Config::default()));
+            .then(|| relay::Behaviour::new(peer, relayed()));
         let identify = identify::Config::new(PROTOCOL_VERSION.to_owned(), key.public())
             .with_agent_version(format!("souverain/{}", env!("CARGO_PKG_VERSION")))
             .with_push_listen_addr_updates(true);
@@ -82,6 +83,15 @@ impl Behaviour {
             reachability: autonat::v2::client::Behaviour::default(),
             reachability_server: autonat::v2::server::Behaviour::default(),
         })
+    }
+}
+
+/// Who runs a relay lets snapshots through it, and not only what it takes to meet.
+fn relayed() -> relay::Config {
+    relay::Config {
+        max_circuit_duration: RELAYED_TIME_MAX,
+        max_circuit_bytes: RELAYED_BYTES_MAX,
+        ..relay::Config::default()
     }
 }
 

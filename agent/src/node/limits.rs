@@ -92,3 +92,7 @@ pub const ACTIVITY_EVERY: Duration = Duration::from_millis(250);
 pub const SESSION_BYTES_HELD: usize = 32 << 20;
 /// How soon the engine's timer may come again.
 pub const TICK_MIN: Duration = Duration::from_millis(1);
+/// How long a relay carries one connection of others.
+pub const RELAYED_TIME_MAX: Duration = Duration::from_secs(60 * 60);
+/// How many bytes of one connection of others a relay carries.
+pub const RELAYED_BYTES_MAX: u64 = 16 << 30;

@@ -77,6 +77,13 @@ pub(crate) async fn start(
         started: Instant::now(),
     };
     task.listen(listen).await?;
+    if options.relay {
+        // A relay that knows of no address where it is reached is none: it has none to give.
+        let reached: Vec<Multiaddr> = task.swarm.listeners().cloned().collect();
+        for address in reached {
+            task.swarm.add_external_address(address);
+        }
+    }
     for (peer, address) in peers {
         task.dialling.want(Instant::now(), peer, address, false);
     }
