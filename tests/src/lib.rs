@@ -9,3 +9,4 @@ pub mod peer;
 pub mod postgres;
 pub mod program;
 pub mod running;
+pub mod web;
