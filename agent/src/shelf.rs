@@ -61,6 +61,8 @@ struct Index {
     /// The number of changes that this is as of.
     changes: u64,
     groups: Vec<Group>,
+    /// Roots of what everyone may have.
+    public: Vec<Cid>,
 }
 
 /// Snapshots that are shared with the same peers.
@@ -127,7 +129,7 @@ impl Shelf {
     }
 
     /// What everyone may have, as of a moment ago at most.
-    pub(crate) fn public(&self) -> Public {
+    pub(crate) fn for_everyone(&self) -> Public {
         Public {
             store: self.store.clone(),
             index: self.index(),
@@ -143,6 +145,11 @@ impl Shelf {
         self.look()?;
         *looked = Some(Instant::now());
         Ok(())
+    }
+
+    /// The roots of what everyone may have.
+    pub(crate) fn public(&self) -> Vec<Cid> {
+        self.current().public.clone()
     }
 
     fn look(&self) -> Result<(), SharingError> {
@@ -230,6 +237,12 @@ impl Index {
         for (root, share) in sharing::shares(store)? {
             by_share.entry(share).or_default().push(root);
         }
+        let is_public = |share: &&Share| share.public;
+        let public = by_share
+            .keys()
+            .filter(is_public)
+            .flat_map(|share| by_share[share].clone());
+        let public = public.collect();
         let mut left = SHARED_BLOCKS_MAX;
         let mut groups = Vec::new();
         for (with, roots) in by_share {
@@ -243,7 +256,11 @@ impl Index {
                 "more blocks are shared than can be; some are not given away"
             );
         }
-        Ok(Self { changes, groups })
+        Ok(Self {
+            changes,
+            groups,
+            public,
+        })
     }
 }
 
@@ -351,7 +368,7 @@ mod tests {
         assert_eq!(may(&friend, &theirs), [true; 3]);
 
         // Who has no peer id gets what is public, and nothing of the rest.
-        let public = shelf.public();
+        let public = shelf.for_everyone();
         for cid in &open {
             let block = public.load(cid).expect("reads").expect("it is public");
             assert_eq!(

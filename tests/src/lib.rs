@@ -2,6 +2,7 @@
 
 pub mod disk;
 pub mod forge;
+pub mod helia;
 pub mod kubo;
 pub mod node;
 pub mod packs;
@@ -10,3 +11,4 @@ pub mod postgres;
 pub mod program;
 pub mod running;
 pub mod web;
+pub mod wire;

@@ -67,6 +67,23 @@ pub fn of_car(path: &Path) -> Vec<Place> {
     found
 }
 
+/// How many whole blocks the first pack has, whether or not a commit covers them.
+///
+/// # Panics
+/// It is there, and is no CAR.
+#[must_use]
+pub fn whole(home: &Path) -> u64 {
+    let Ok(file) = File::open(home.join("packs/00000000.car")) else {
+        return 0;
+    };
+    let mut reader = Reader::new(BufReader::new(file)).expect("begins as a CAR");
+    let mut count = 0;
+    while let Ok(Some(block)) = reader.next_unverified() {
+        count += u64::from(block.verify().is_ok());
+    }
+    count
+}
+
 /// Bytes of all packs, as their files are now.
 #[must_use]
 pub fn size(home: &Path) -> u64 {

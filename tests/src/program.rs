@@ -11,15 +11,15 @@ use std::{
 
 use tempfile::TempDir;
 
+use crate::wire::Port;
+
 /// Where the program is: beside the directory that test executables are in.
 ///
 /// # Panics
 /// It was not built: `cargo test` builds the tests only.
 #[must_use]
 pub fn program() -> PathBuf {
-    let test = std::env::current_exe().expect("a running test has a path");
-    let profile = test.parent().and_then(Path::parent);
-    let program = profile.expect("target/PROFILE/deps/TEST").join("souverain");
+    let program = beside("souverain");
     assert!(
         program.is_file(),
         "{} is missing: run `cargo build -p souverain` with the profile of the tests",
@@ -28,10 +28,18 @@ pub fn program() -> PathBuf {
     program
 }
 
+/// A program that is built with the tests.
+pub(crate) fn beside(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a running test has a path");
+    let profile = test.parent().and_then(Path::parent);
+    profile.expect("target/PROFILE/deps/TEST").join(name)
+}
+
 /// A home, and room beside it.
 #[derive(Debug)]
 pub struct Sandbox {
     directory: TempDir,
+    port: Option<Port>,
 }
 
 impl Default for Sandbox {
@@ -46,7 +54,15 @@ impl Sandbox {
     pub fn empty() -> Self {
         Self {
             directory: tempfile::tempdir().expect("a temporary directory"),
+            port: None,
         }
+    }
+
+    /// The same, whose programs run at a port of a wire.
+    #[must_use]
+    pub fn at(self, port: Port) -> Self {
+        let port = Some(port);
+        Self { port, ..self }
     }
 
     /// A sandbox whose home is initialised.
@@ -72,7 +88,10 @@ impl Sandbox {
     /// The program with this home, in this directory, with nothing else in its environment.
     #[must_use]
     pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
-        let mut command = Command::new(program());
+        let mut command = match &self.port {
+            Some(port) => port.command(program()),
+            None => Command::new(program()),
+        };
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -233,6 +252,12 @@ impl Random {
             |text| text.parse().expect("SOUVERAIN_SEED is a number"),
         );
         note(format_args!("{name}: SOUVERAIN_SEED={seed}"));
+        Self::seeded(name, seed)
+    }
+
+    /// From a seed; each name has numbers of its own.
+    #[must_use]
+    pub fn seeded(name: &str, seed: u64) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(name.as_bytes()).update(&seed.to_le_bytes());
         Self(hasher.finalize_xof())

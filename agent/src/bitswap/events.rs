@@ -247,7 +247,7 @@ pub enum Effect {
         /// Why not.
         because: RefusedBecause,
     },
-    /// No connected peer of the session has these blocks, or answers about them: they stay wanted, are
+    /// All connected peers of the session said that they have not these blocks: they stay wanted, are
     /// asked for again from time to time, and of peers that are added. Said once, until a peer is added.
     Missing {
         /// The session.

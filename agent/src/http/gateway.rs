@@ -175,7 +175,9 @@ impl Gateway {
         let room = self.memory.clone().acquire_many_owned(units);
         let memory = timeout(BLOCK_BYTES_WAIT, room).await.map_err(|_| BUSY)?;
         let (shelf, wanted) = (self.shelf.clone(), *cid);
-        let block = self.reading(move || shelf.public().load(&wanted)).await?;
+        let block = self
+            .reading(move || shelf.for_everyone().load(&wanted))
+            .await?;
         let block = block.map_err(|error| {
             tracing::error!(%cid, %error, "a block cannot be read");
             car::UNREADABLE
@@ -196,7 +198,9 @@ impl Gateway {
             return Ok((cid.hash().size() == 0).then_some(0));
         }
         let shelf = self.shelf.clone();
-        let size = self.reading(move || shelf.public().size(&cid)).await?;
+        let size = self
+            .reading(move || shelf.for_everyone().size(&cid))
+            .await?;
         size.map_err(|error| {
             tracing::error!(%cid, %error, "a block cannot be looked up");
             car::UNREADABLE

@@ -29,6 +29,9 @@ pub const QUIC_STREAM_WINDOW: u32 = 16 << 20;
 /// Bytes on the way on one QUIC connection.
 pub const QUIC_CONNECTION_WINDOW: u32 = 24 << 20;
 
+/// Bytes of a yamux frame that are taken at once; a longer one is cut.
+pub const YAMUX_FRAME_MAX: u32 = 64 << 10;
+
 /// Inbound connections from one address that are accepted at once.
 pub const ADDRESS_BURST: u32 = 256;
 /// Inbound connections from one address that are accepted each second after that.

@@ -17,6 +17,7 @@ use libp2p::{
 
 use super::{
     NodeError, SwarmKey,
+    frames::Yamux,
     limits::{HANDSHAKE_WAIT, QUIC_CONNECTION_WINDOW, QUIC_STREAM_WINDOW, STREAMS_MAX},
     traffic::{CountedMuxer, Traffic},
 };
@@ -70,6 +71,7 @@ where
     let noise = noise::Config::new(key).map_err(NodeError::Noise)?;
     let mut yamux = yamux::Config::default();
     yamux.set_max_num_streams(STREAMS_MAX as usize);
+    let yamux = Yamux(yamux);
     let Some(private) = private else {
         return Ok(transport
             .upgrade(Version::V1Lazy)

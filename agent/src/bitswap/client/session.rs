@@ -268,9 +268,9 @@ impl Session {
         }
     }
 
-    /// Notes that a member did not answer about a block; whether there is another to ask. A block
-    /// that nobody answers about is reported as missing.
-    pub(super) fn is_late(&mut self, key: &Key, slot: usize, again: bool) -> bool {
+    /// Notes that a member did not answer about a block; whether there is another to ask. Silence
+    /// says nothing of whether it has the block: on a lossy link it only takes long.
+    pub(super) fn is_late(&mut self, key: &Key, slot: usize) -> bool {
         self.score(slot, false);
         let usable = self.usable();
         let Some(&index) = self.by_key.get(key) else {
@@ -285,10 +285,6 @@ impl Session {
         want.late |= bit;
         if others & !want.late == 0 {
             want.late = if others == 0 { 0 } else { bit };
-            if (again || others != 0) && !want.reported {
-                want.reported = true;
-                self.unreported.push(want.cid);
-            }
         }
         if others != 0 && want.state == (State::Asked { slot }) {
             want.told &= !bit;

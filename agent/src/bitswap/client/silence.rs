@@ -107,7 +107,7 @@ impl Client {
             }
             for session in self.sessions.values_mut() {
                 if let Some(slot) = session.slot(&id) {
-                    session.is_late(&key, slot, false);
+                    session.is_late(&key, slot);
                 }
             }
         }
@@ -128,7 +128,7 @@ impl Client {
             }
             // A message that was lost once is worth another to the same peer.
             let lost_once = ask.lost && !ask.repeated;
-            stays |= lost_once || !session.is_late(&key, slot, ask.repeated);
+            stays |= lost_once || !session.is_late(&key, slot);
         }
         // What another was asked for meanwhile is not asked for again here.
         if !stays {

@@ -81,7 +81,7 @@ impl Walk {
     /// # Errors
     /// The path leads to nothing that everyone may have, or a block on it cannot be read.
     pub(super) fn begin(shelf: &Arc<Shelf>, ask: &CarAsk) -> Result<Self, Refusal> {
-        let public = shelf.public();
+        let public = shelf.for_everyone();
         let (mut todo, end) = follow(&public, ask)?;
         todo.reverse();
         let take = match ask.scope {
@@ -136,7 +136,7 @@ impl Walk {
             }
         }
         // Asked anew: it may have been taken back meanwhile.
-        let block = load(&self.shelf.public(), &cid)?.ok_or(CarFailure::Missing { cid })?;
+        let block = load(&self.shelf.for_everyone(), &cid)?.ok_or(CarFailure::Missing { cid })?;
         if is_first {
             out.extend_from_slice(&section_bytes(&cid, block.bytes().len()));
             out.extend_from_slice(block.bytes());

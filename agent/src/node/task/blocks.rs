@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use libp2p::{Multiaddr, PeerId};
+use libp2p::PeerId;
 use tokio::{sync::oneshot, task::spawn_blocking, time::Instant};
 
 use super::Task;
 use crate::{
     bitswap::{Input, SessionId},
     node::{
+        Providers,
         exchange::{self, Exchange},
         session::{Inbox, SessionEvent},
     },
@@ -21,26 +22,42 @@ impl Task {
 
     pub(super) fn open_session(
         &mut self,
-        peers: Vec<(PeerId, Multiaddr)>,
+        from: Providers,
         reply: oneshot::Sender<(SessionId, Arc<Inbox>)>,
     ) {
-        let mut ids: Vec<PeerId> = peers.iter().map(|(peer, _)| *peer).collect();
-        ids.sort();
-        ids.dedup();
-        let (session, inbox) = self.sessions.open(ids.clone());
+        let (session, inbox) = self.sessions.open(Vec::new());
         self.exchange().handle(Input::OpenSession { session });
-        for peer in ids {
-            self.exchange().handle(Input::AddPeer { session, peer });
-            if self.peers.get(&peer).is_some_and(|peer| peer.speaks) {
-                self.sessions.tell(session, SessionEvent::Connected(peer));
+        match from {
+            Providers::Named(peers) => {
+                for (peer, address) in peers {
+                    self.ask(session, peer);
+                    let connected = self.peers.contains_key(&peer);
+                    self.dialling.want(Instant::now(), peer, address, connected);
+                }
+                self.sessions.tell(session, SessionEvent::Searched);
             }
-        }
-        for (peer, address) in peers {
-            let connected = self.peers.contains_key(&peer);
-            self.dialling.want(Instant::now(), peer, address, connected);
+            Providers::Known(root) => {
+                let known: Vec<PeerId> = self.peers.keys().copied().collect();
+                for peer in known {
+                    self.ask(session, peer);
+                }
+                self.find(session, &root);
+            }
         }
         if reply.send((session, inbox)).is_err() {
             self.close_session(session);
+        }
+    }
+
+    /// Lets a session ask a peer too.
+    pub(super) fn ask(&mut self, session: SessionId, peer: PeerId) {
+        if !self.sessions.add(session, peer) {
+            return;
+        }
+        self.exchange().handle(Input::AddPeer { session, peer });
+        self.sessions.tell(session, SessionEvent::Found(peer));
+        if self.peers.get(&peer).is_some_and(|peer| peer.speaks) {
+            self.sessions.tell(session, SessionEvent::Connected(peer));
         }
     }
 
