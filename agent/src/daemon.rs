@@ -22,6 +22,7 @@ use tokio::{
 use crate::{
     control::{Service, Socket},
     home::Home,
+    http::{HttpError, HttpOptions, Server},
     node::{self, NodeError, NodeOptions},
     sharing::SharingError,
     shelf::Shelf,
@@ -39,6 +40,7 @@ pub struct Daemon {
     node: JoinHandle<()>,
     service: Arc<Service>,
     addresses: Vec<Multiaddr>,
+    http: Option<Server>,
     socket: Socket,
     runtime: Runtime,
     _lock: File,
@@ -59,6 +61,9 @@ pub enum DaemonError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Nothing can be served over HTTP.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// It is not known who may have what.
     #[error(transparent)]
     Sharing(#[from] SharingError),
@@ -84,12 +89,18 @@ impl Daemon {
     ///
     /// # Errors
     /// One runs already; the options make no sense; something cannot be used.
-    pub fn start(home: &Home, options: &NodeOptions) -> Result<Self, DaemonError> {
+    pub fn start(
+        home: &Home,
+        options: &NodeOptions,
+        http: Option<&HttpOptions>,
+    ) -> Result<Self, DaemonError> {
         let lock = lock(home.path())?;
         let store = Arc::new(Store::open_read(home.path(), "agent")?);
         let shelf = Arc::new(Shelf::new(store));
         shelf.refresh()?;
         let runtime = threads()?;
+        let http = http.map(|http| runtime.block_on(Server::bind(http, shelf.clone())));
+        let http = http.transpose()?;
         let (node, addresses, task) =
             runtime.block_on(node::start(home.node_key(), options, shelf.clone()))?;
         runtime.block_on(node.provide(shelf.public()));
@@ -109,6 +120,7 @@ impl Daemon {
                 shelf,
             }),
             addresses,
+            http,
             socket,
             runtime,
             _lock: lock,
@@ -121,6 +133,12 @@ impl Daemon {
         &self.addresses
     }
 
+    /// Where it serves over HTTP, if it does.
+    #[must_use]
+    pub fn http_url(&self) -> Option<String> {
+        self.http.as_ref().map(Server::url)
+    }
+
     /// Runs until there is something to read from `stop`, and then stops cleanly.
     ///
     /// # Errors
@@ -129,6 +147,7 @@ impl Daemon {
         let Self {
             mut node,
             service,
+            http,
             socket,
             runtime,
             ..
@@ -137,11 +156,12 @@ impl Daemon {
             let stop = watch(stop)?;
             tokio::select! {
                 () = socket.serve(service.clone()) => Ok(true),
+                () = serve(http.as_ref()) => Ok(true),
                 _ = &mut node => Ok(true),
                 readable = stop.readable() => readable.map(|()| false),
             }
         });
-        drop(socket);
+        drop((http, socket));
         match ended {
             Ok(true) => return Err(DaemonError::Ended),
             Ok(false) => {}
@@ -156,6 +176,13 @@ impl Daemon {
         });
         tracing::info!("agent stopped");
         Ok(())
+    }
+}
+
+async fn serve(http: Option<&Server>) {
+    match http {
+        Some(http) => http.serve().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -15,6 +15,7 @@ pub mod diff;
 pub mod export;
 pub mod handover;
 pub mod home;
+pub mod http;
 pub mod import;
 pub mod intake;
 pub mod keyring;

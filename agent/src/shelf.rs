@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use cid::Cid;
 use libp2p::PeerId;
-use protocol::block::CODEC_DAG_PB;
+use protocol::block::{Block, BlockError, CODEC_DAG_PB, UnverifiedBlock};
 use store::{Store, StoreError};
 
 use crate::{
@@ -35,6 +35,24 @@ pub(crate) struct Shelf {
     index: RwLock<Arc<Index>>,
     /// When it was last seen that nothing changed; held while that is looked at.
     looked: Mutex<Option<Instant>>,
+}
+
+/// What everyone who asks may have, as of when this was taken.
+#[derive(Clone, Debug)]
+pub(crate) struct Public {
+    store: Arc<Store>,
+    index: Arc<Index>,
+}
+
+/// Why a block that is here cannot be given away.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It is not what its CID says.
+    #[error("a block of the store is damaged")]
+    Damaged(#[source] BlockError),
 }
 
 /// Which blocks are shared with whom.
@@ -110,6 +128,14 @@ impl Shelf {
         cids.iter().map(load).collect()
     }
 
+    /// What everyone may have, as of a moment ago at most.
+    pub(crate) fn for_everyone(&self) -> Public {
+        Public {
+            store: self.store.clone(),
+            index: self.index(),
+        }
+    }
+
     /// Takes in changes of who may have what, before it returns.
     ///
     /// # Errors
@@ -155,6 +181,44 @@ impl Shelf {
             *looked = Some(Instant::now());
         }
         self.current()
+    }
+}
+
+impl Public {
+    /// The number of a block that everyone may have, below [`Public::count`]; nothing for others.
+    pub(crate) fn number(&self, cid: &Cid) -> Option<usize> {
+        let short = dag::short(cid)?;
+        let mut before = 0;
+        for group in self.index.groups.iter().filter(|group| group.with.public) {
+            if let Ok(at) = group.blocks.binary_search(&short) {
+                return Some(before + at);
+            }
+            before += group.blocks.len();
+        }
+        None
+    }
+
+    /// How many numbers there are.
+    pub(crate) fn count(&self) -> usize {
+        let groups = self.index.groups.iter().filter(|group| group.with.public);
+        groups.map(|group| group.blocks.len()).sum()
+    }
+
+    /// The size in bytes of a block that is here and that everyone may have.
+    pub(crate) fn size(&self, cid: &Cid) -> Result<Option<u64>, StoreError> {
+        match self.number(cid) {
+            Some(_) => self.store.block_len(cid),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads a block that everyone may have, checked.
+    pub(crate) fn load(&self, cid: &Cid) -> Result<Option<Block>, LoadError> {
+        if self.number(cid).is_none() {
+            return Ok(None);
+        }
+        let block = self.store.get(cid)?.map(UnverifiedBlock::verify);
+        block.transpose().map_err(LoadError::Damaged)
     }
 }
 
@@ -232,10 +296,7 @@ fn blocks_under(store: &Store, roots: Vec<Cid>, max: usize) -> Result<Vec<[u8; 1
 
 #[cfg(test)]
 mod tests {
-    use protocol::{
-        block::Block,
-        unixfs::{BuildError, Entry, directory},
-    };
+    use protocol::unixfs::{BuildError, Entry, directory};
 
     use super::*;
 
@@ -305,6 +366,21 @@ mod tests {
         assert_eq!(may(&stranger, &open), [true; 3]);
         assert_eq!(may(&stranger, &theirs), [true, false, false]);
         assert_eq!(may(&friend, &theirs), [true; 3]);
+
+        // Who has no peer id gets what is public, and nothing of the rest.
+        let public = shelf.for_everyone();
+        for cid in &open {
+            let block = public.load(cid).expect("reads").expect("it is public");
+            assert_eq!(
+                public.size(cid).expect("reads"),
+                Some(block.bytes().len() as u64)
+            );
+            assert!(public.number(cid) < Some(public.count()));
+        }
+        for cid in [&mine[1], &mine[2], &theirs[1], &theirs[2]] {
+            assert!(public.load(cid).expect("reads").is_none());
+            assert_eq!(public.size(cid).expect("reads"), None);
+        }
 
         set(&theirs[2], false, &[]);
         assert_eq!(may(&friend, &theirs), [true, false, false]);

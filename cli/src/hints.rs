@@ -10,6 +10,7 @@ use agent::{
     export::ExportError,
     handover::HandoverError,
     home::HomeError,
+    http::HttpError,
     import::ImportError,
     keyring::KeyringError,
     keys::{IdentityError, RecipientError},
@@ -57,6 +58,7 @@ const NOT_SHARED: &str = "where the snapshot is, `souverain share CID --with PEE
      have it; `souverain agent status` here prints the PEER";
 const NOT_THERE: &str =
     "see that the other node runs and listens where you say: `souverain agent status` there";
+const FREE_ADDRESS: &str = "choose an address of this machine and a free port, such as 127.0.0.1:0";
 const OTHER_CID: &str = "take the CID from whoever made the snapshot: `souverain list` there";
 
 /// Looks through an error and its causes for one that something is known about.
@@ -114,6 +116,7 @@ fn unwrapped<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) 
         e if e.is::<DaemonError>() => match e.downcast_ref() {
             Some(DaemonError::Node(e)) => Some(e),
             Some(DaemonError::Store(e)) => Some(e),
+            Some(DaemonError::Http(e)) => Some(e),
             _ => None,
         },
         e if e.is::<PullerError>() => match e.downcast_ref() {
@@ -171,6 +174,7 @@ fn about(error: &(dyn Error + 'static)) -> Option<Advice> {
         .or_else(|| of(error, about_car))
         .or_else(|| of(error, about_daemon))
         .or_else(|| of(error, about_node))
+        .or_else(|| of(error, |_: &HttpError| Some(failed(FREE_ADDRESS))))
         .or_else(|| of(error, about_pull))
         .or_else(|| of(error, about_control))
         .or_else(|| of(error, |_: &Damage| Some(unverified(OTHER_COPY))))

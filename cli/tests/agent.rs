@@ -62,6 +62,47 @@ fn runs_on_loopback_until_told_to_stop() {
 }
 
 #[test]
+fn http_is_served_where_asked_and_the_gateway_is_off_unless_asked_for() {
+    let home = &homes(1)[0];
+    assert_eq!(Running::start(home, &[]).http, None);
+    let status = |agent: &Running| {
+        use std::io::{Read, Write};
+        let url = agent.http.as_deref().expect("it serves");
+        let address = url.strip_prefix("http://").expect("plain HTTP");
+        assert!(address.starts_with("127.0.0.1:"), "{address}");
+        let mut stream = std::net::TcpStream::connect(address).expect("connects");
+        let request =
+            "GET /ipfs/bafkqaaa?format=raw HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).expect("writes");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("reads");
+        answer
+            .split(' ')
+            .nth(1)
+            .map(str::to_owned)
+            .expect("a status")
+    };
+    let agent = Running::start(home, &["--http", "0"]);
+    assert_eq!(status(&agent), "404");
+    agent.stop();
+    let agent = Running::start(home, &["--http", "127.0.0.1:0", "--gateway"]);
+    assert_eq!(status(&agent), "200");
+    let taken = agent.http.clone().expect("it serves");
+    let taken = taken.strip_prefix("http://").expect("plain HTTP");
+    let other = &homes(1)[0];
+    other
+        .run(&["agent", "run", "--http", taken])
+        .failed(1, &format!("cannot listen on {taken}"));
+    agent.stop();
+    other
+        .run(&["agent", "run", "--gateway"])
+        .failed(2, "--http");
+    other
+        .run(&["agent", "run", "--http", "localhost:80"])
+        .failed(2, "not an address");
+}
+
+#[test]
 fn a_home_has_one_agent() {
     let home = &homes(1)[0];
     let agent = Running::start(home, &[]);

@@ -10,4 +10,5 @@ pub mod peer;
 pub mod postgres;
 pub mod program;
 pub mod running;
+pub mod web;
 pub mod wire;

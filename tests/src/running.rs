@@ -14,6 +14,8 @@ pub struct Running {
     stdout: BufReader<ChildStdout>,
     /// Where it listens.
     pub addresses: Vec<String>,
+    /// Where it serves over HTTP, if it was told to.
+    pub http: Option<String>,
 }
 
 impl Running {
@@ -25,12 +27,13 @@ impl Running {
     pub fn start(sandbox: &Sandbox, args: &[&str]) -> Self {
         let mut child = sandbox.spawn(&[&["agent", "run"], args].concat());
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let mut addresses = Vec::new();
+        let (mut addresses, mut http) = (Vec::new(), None);
         loop {
             let mut line = String::new();
             stdout.read_line(&mut line).expect("reads");
             match line.trim_end().split_once(' ') {
                 Some(("listening", address)) => addresses.push(address.to_owned()),
+                Some(("http", url)) => http = Some(url.to_owned()),
                 None if line == "ready\n" => break,
                 _ => panic!("{line:?}"),
             }
@@ -39,6 +42,7 @@ impl Running {
             child,
             stdout,
             addresses,
+            http,
         }
     }
 
@@ -50,6 +54,16 @@ impl Running {
     pub fn tcp(&self) -> &str {
         let found = self.addresses.iter().find(|a| a.contains("/tcp/"));
         found.expect("listens on TCP")
+    }
+
+    /// The URL of the path and query on its HTTP server.
+    ///
+    /// # Panics
+    /// It has none.
+    #[must_use]
+    pub fn url(&self, target: &str) -> String {
+        let http = self.http.as_deref();
+        format!("{}{target}", http.expect("it serves over HTTP"))
     }
 
     /// Memory that it has resident, in KiB.

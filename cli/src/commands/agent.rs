@@ -6,6 +6,7 @@ use agent::{
     bitswap::{Rates, Schedule, ScheduleError},
     control::Client,
     daemon::Daemon,
+    http::{HttpAddress, HttpOptions},
     node::{Dht, Listen, Multiaddr, NodeOptions, PeerId, PeerStatus, Status, SwarmKey},
 };
 use clap::ValueEnum;
@@ -27,8 +28,8 @@ pub(crate) enum Command {
 
 /// Run the node of this home until it is told to stop
 ///
-/// Prints a line `listening MULTIADDR` for each address, and then `ready`. Other verbs go on
-/// working on the same home meanwhile.
+/// Prints a line `listening MULTIADDR` for each address, `http URL` if that is asked for, and then
+/// `ready`. Other verbs go on working on the same home meanwhile.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArgs {
     /// Address to listen on [default: 127.0.0.1, TCP and QUIC on free ports]
@@ -61,6 +62,12 @@ pub(crate) struct RunArgs {
     /// Bytes per second of blocks from all peers
     #[arg(long, value_name = "RATE", default_value = "unlimited")]
     limit_download: Schedule,
+    /// Address to serve HTTP on: IP:PORT, or PORT on 127.0.0.1
+    #[arg(long, value_name = "ADDR")]
+    http: Option<HttpAddress>,
+    /// Serve what is shared with `public` as a trustless gateway, below /ipfs/ of the HTTP server
+    #[arg(long, requires = "http")]
+    gateway: bool,
 }
 
 /// A rate to one peer.
@@ -109,6 +116,11 @@ struct Listening {
 }
 
 #[derive(Serialize)]
+struct Http {
+    url: String,
+}
+
+#[derive(Serialize)]
 struct Ready {
     peer: String,
     pid: u32,
@@ -126,15 +138,23 @@ impl Command {
 impl RunArgs {
     fn run(self, context: &Context) -> Result<(), CliError> {
         let home = context.open_home()?;
+        let http = self.http.map(|listen| HttpOptions {
+            listen,
+            gateway: self.gateway,
+        });
         let options = self.options()?;
         let stop = signals::pipe()?;
-        let daemon = Daemon::start(&home, &options)?;
+        let daemon = Daemon::start(&home, &options, http.as_ref())?;
         for address in daemon.addresses() {
             let listening = Listening {
                 address: address.to_string(),
             };
             let text = format!("listening {address}");
             context.ui.answer("listening", &listening, text)?;
+        }
+        if let Some(url) = daemon.http_url() {
+            let text = format!("http {url}");
+            context.ui.answer("http", &Http { url }, text)?;
         }
         let ready = Ready {
             peer: home.peer_id().to_string(),

@@ -13,6 +13,8 @@ pub(crate) struct Running {
     stdout: BufReader<ChildStdout>,
     /// Where it listens.
     pub(crate) addresses: Vec<String>,
+    /// Where it serves over HTTP, if it was told to.
+    pub(crate) http: Option<String>,
 }
 
 impl Running {
@@ -26,12 +28,13 @@ impl Running {
             .spawn()
             .expect("starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let mut addresses = Vec::new();
+        let (mut addresses, mut http) = (Vec::new(), None);
         loop {
             let mut line = String::new();
             stdout.read_line(&mut line).expect("reads");
             match line.trim_end().split_once(' ') {
                 Some(("listening", address)) => addresses.push(address.to_owned()),
+                Some(("http", url)) => http = Some(url.to_owned()),
                 None if line == "ready\n" => break,
                 _ => {
                     let mut said = String::new();
@@ -45,6 +48,7 @@ impl Running {
             child: Some(child),
             stdout,
             addresses,
+            http,
         }
     }
 

@@ -16,6 +16,7 @@ pub use directory::directory;
 pub use file::file;
 pub use node::{File, Node, Part, Slot};
 
+use directory::slot_index;
 pub(crate) use directory::{basic_len, link_len, name_hash};
 
 /// Largest directory block, in bytes; a directory that needs more is sharded.
@@ -47,6 +48,13 @@ pub struct Entry {
     pub cid: Cid,
     /// Its size and that of all blocks under it, in bytes (dag-pb's Tsize).
     pub tsize: u64,
+}
+
+/// The slot that a name has in a shard that is this many shards below the first one; nothing below
+/// [`SHARD_DEPTH_MAX`], where no shard is.
+#[must_use]
+pub fn slot_of(name: &str, depth: usize) -> Option<u8> {
+    (depth < SHARD_DEPTH_MAX).then(|| slot_index(name_hash(name), depth))
 }
 
 /// Why a directory or a file cannot be built.
