@@ -103,6 +103,8 @@ struct Peer {
     rtt: Option<Duration>,
     /// Whether it can be asked for blocks.
     speaks: bool,
+    /// Whether more connections with it were opened, because it is far away.
+    widened: bool,
 }
 
 impl Task {
@@ -246,6 +248,7 @@ impl Task {
                         .tell_of(&peer_id, || SessionEvent::Disconnected(peer_id));
                 } else if let Some(peer) = self.peers.get_mut(&peer_id) {
                     peer.connections.remove(&connection_id);
+                    peer.widened = false;
                 }
             }
             SwarmEvent::IncomingConnectionError {
@@ -281,13 +284,14 @@ impl Task {
                 self.identified(peer_id, info);
             }
             BehaviourEvent::Ping(ping::Event {
-                peer,
+                peer: peer_id,
                 result: Ok(rtt),
                 ..
             }) => {
-                if let Some(peer) = self.peers.get_mut(&peer) {
+                if let Some(peer) = self.peers.get_mut(&peer_id) {
                     peer.rtt = Some(rtt);
                 }
+                self.widen(peer_id);
             }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.discovered(found),
             _ => {}
@@ -300,6 +304,7 @@ impl Task {
             let name = info.agent_version.chars().filter(printable);
             peer.agent = Some(name.take(AGENT_NAME_LEN_MAX).collect());
         }
+        self.widen(id);
         if let Some(dht) = self.swarm.behaviour_mut().dht.as_mut()
             && dht
                 .protocol_names()
