@@ -6,6 +6,7 @@ use std::{
     io::{self, BufReader},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
 };
 
 use cid::Cid;
@@ -15,6 +16,8 @@ use protocol::{
 };
 use store::{Store, StoreError};
 
+use crate::pull::Arrivals;
+
 /// Blocks by CID.
 #[derive(Debug)]
 pub enum Blocks<'a> {
@@ -22,6 +25,19 @@ pub enum Blocks<'a> {
     Store(&'a Store),
     /// Those of a CAR file.
     Car(CarFile),
+    /// Those of the node's store, into which they are being pulled: each is waited for.
+    Arriving(Arriving<'a>),
+}
+
+/// A store that blocks are pulled into.
+#[derive(Clone, Copy, Debug)]
+pub struct Arriving<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// Where word of them comes.
+    pub arrivals: &'a Arrivals,
+    /// Set to wait no more.
+    pub stop: &'a AtomicBool,
 }
 
 /// Why blocks cannot be read. A block that is not there is no error.
@@ -65,6 +81,7 @@ impl Blocks<'_> {
         match self {
             Self::Store(store) => Ok(store.get(cid)?),
             Self::Car(car) => car.block(cid),
+            Self::Arriving(on) => Ok(on.arrivals.wait(on.store, cid, on.stop)?),
         }
     }
 }

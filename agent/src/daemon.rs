@@ -20,11 +20,9 @@ use tokio::{
 };
 
 use crate::{
-    control::{PullRequest, Service, Socket},
+    control::{Service, Socket},
     home::Home,
     node::{self, NodeError, NodeOptions},
-    progress::Progress,
-    pull::{self, PullError, PullReport},
     sharing::SharingError,
     shelf::Shelf,
 };
@@ -81,17 +79,6 @@ pub enum DaemonError {
     Ended,
 }
 
-/// Why a snapshot could not be pulled without an agent.
-#[derive(Debug, thiserror::Error)]
-pub enum PullAloneError {
-    /// The node cannot be started.
-    #[error(transparent)]
-    Daemon(#[from] DaemonError),
-    /// The pull failed.
-    #[error(transparent)]
-    Pull(#[from] PullError),
-}
-
 impl Daemon {
     /// Starts an agent, which then listens and answers verbs.
     ///
@@ -105,6 +92,7 @@ impl Daemon {
         let runtime = threads()?;
         let (node, addresses, task) =
             runtime.block_on(node::start(home.node_key(), options, shelf.clone()))?;
+        runtime.block_on(node.provide(shelf.public()));
         let socket = {
             let _entered = runtime.enter();
             Socket::bind(home.path()).map_err(|cause| DaemonError::Io {
@@ -176,38 +164,8 @@ fn watch(stop: UnixStream) -> io::Result<tokio::net::UnixStream> {
     tokio::net::UnixStream::from_std(stop)
 }
 
-/// Pulls a snapshot without an agent: a node runs for as long as that takes, and listens nowhere
-/// unless `options` say so.
-///
-/// # Errors
-/// An agent runs, or just starts; otherwise as [`Daemon::start`], and every [`PullError`].
-pub fn pull_alone(
-    home: &Home,
-    options: &NodeOptions,
-    wanted: &PullRequest,
-    created: &str,
-    progress: &Progress,
-) -> Result<PullReport, PullAloneError> {
-    let _lock = lock(home.path())?;
-    let peers = options.peers_at(&wanted.peers).map_err(DaemonError::Node)?;
-    let (store, _) = Store::open_salvaging(home.path(), "pull").map_err(DaemonError::Store)?;
-    let store = Arc::new(store);
-    let shelf = Arc::new(Shelf::new(store.clone()));
-    let runtime = threads()?;
-    let (node, _, task) = runtime
-        .block_on(node::start(home.node_key(), options, shelf))
-        .map_err(DaemonError::Node)?;
-    let pulled = pull::from_peers(&store, &node, wanted.root, peers, created, progress);
-    drop(node);
-    runtime.block_on(async {
-        if let Err(error) = task.await {
-            tracing::warn!(%error, "the node did not stop cleanly");
-        }
-    });
-    Ok(pulled?)
-}
-
-fn threads() -> Result<Runtime, DaemonError> {
+/// The threads of a node.
+pub(crate) fn threads() -> Result<Runtime, DaemonError> {
     Builder::new_multi_thread()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_name("agent")
@@ -217,7 +175,7 @@ fn threads() -> Result<Runtime, DaemonError> {
 }
 
 /// Makes this the one agent of the home.
-fn lock(home: &Path) -> Result<File, DaemonError> {
+pub(crate) fn lock(home: &Path) -> Result<File, DaemonError> {
     let path = home.join("agent.lock");
     let failed = |cause| DaemonError::Io {
         path: path.clone(),

@@ -11,13 +11,24 @@ use protocol::{
 /// # Errors
 /// The block is a node that cannot be read.
 pub(crate) fn links(block: &Block) -> Result<Vec<Link>, NodeError> {
+    links_beside(block, None)
+}
+
+/// The same, but for a directory's entry of a name.
+///
+/// # Errors
+/// As [`links`].
+pub(crate) fn links_beside(block: &Block, left_out: Option<&str>) -> Result<Vec<Link>, NodeError> {
     let link = |entry: protocol::unixfs::Entry| Link {
         cid: entry.cid,
         tsize: entry.tsize,
     };
     Ok(match Node::decode(block)? {
         Node::Raw => Vec::new(),
-        Node::Directory(entries) => entries.into_iter().map(link).collect(),
+        Node::Directory(entries) => {
+            let taken = |entry: &protocol::unixfs::Entry| Some(entry.name.as_str()) != left_out;
+            entries.into_iter().filter(taken).map(link).collect()
+        }
         Node::Shard(slots) => slots
             .into_iter()
             .map(|(_, slot)| match slot {

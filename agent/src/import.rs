@@ -20,7 +20,7 @@ use crate::{
     url,
 };
 
-pub use plan::{Planned, Selection, plan};
+pub use plan::{Planned, Selection, choose, plan};
 
 /// What became of one source.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 //! A [`StreamWriter`] cuts in the thread of its source and sends pieces down a
 //! bounded channel; sealing happens on the other side.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, atomic::Ordering};
 
 use bytes::{Bytes, BytesMut};
 use crossbeam_channel::Sender;
@@ -84,8 +84,25 @@ pub struct Intake<'a> {
     cutter: Cutter,
     pieces: Sender<Message>,
     units: Box<UnitLookup<'a>>,
-    streams: AtomicU64,
+    opened: Opened,
     progress: Progress,
+}
+
+/// What was said of each stream when it was opened.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Opened(Arc<Mutex<Vec<StreamDecl>>>);
+
+impl Opened {
+    fn push(&self, decl: StreamDecl) -> usize {
+        let mut opened = self.0.lock().expect("no panic while it is held");
+        opened.push(decl);
+        opened.len() - 1
+    }
+
+    /// What was said of the stream of a number.
+    pub(crate) fn stream(&self, number: u32) -> StreamDecl {
+        self.0.lock().expect("no panic while it is held")[number as usize].clone()
+    }
 }
 
 impl std::fmt::Debug for Intake<'_> {
@@ -102,7 +119,7 @@ impl<'a> Intake<'a> {
             cutter,
             pieces,
             units,
-            streams: AtomicU64::new(0),
+            opened: Opened::default(),
             progress: Progress::default(),
         }
     }
@@ -116,9 +133,14 @@ impl<'a> Intake<'a> {
         }
     }
 
+    /// The streams that were opened, and those that will be.
+    pub(crate) fn opened(&self) -> Opened {
+        self.opened.clone()
+    }
+
     /// Opens a stream. Streams may be written from several threads at once.
     pub fn stream(&self, decl: StreamDecl) -> StreamWriter<'_> {
-        let number = self.streams.fetch_add(1, Ordering::Relaxed);
+        let number = self.opened.push(decl.clone());
         let boundary = match decl.kind {
             StreamKind::Tree => Boundary::Byte,
             StreamKind::Before | StreamKind::Table | StreamKind::After => Boundary::Row,

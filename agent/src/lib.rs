@@ -19,6 +19,7 @@ pub mod import;
 pub mod intake;
 pub mod keyring;
 pub mod keys;
+pub mod migrate;
 pub mod names;
 pub mod node;
 pub mod open;

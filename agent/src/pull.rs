@@ -15,6 +15,7 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 use libp2p::{Multiaddr, PeerId};
 use protocol::{
     block::{Block, CODEC_DAG_PB},
+    snapshot::OBJECTS,
     unixfs::{Link, NodeError},
 };
 use serde::{Deserialize, Serialize};
@@ -24,13 +25,21 @@ use crate::{
     bitswap::{RefusedBecause, Wanted},
     catalog, dag,
     handover::{self, HandoverError},
-    node::{Handle, Session, SessionEvent, Stopped},
+    node::{Handle, Providers, Session, SessionEvent, Stopped},
     progress::Progress,
 };
 
+mod arrivals;
 mod peers;
+mod puller;
+mod scope;
+mod streams;
 
+pub use arrivals::Arrivals;
 use peers::Peers;
+pub use puller::{Puller, PullerError};
+pub use scope::{PullRequest, Scope};
+pub use streams::pull_streams;
 
 /// Blocks that are wanted at once.
 const WANTED_MAX: usize = 2048;
@@ -58,6 +67,24 @@ pub struct PullReport {
     pub peers: Vec<PeerShare>,
 }
 
+impl PullReport {
+    /// Adds what another pull of the same snapshot did.
+    pub fn add(&mut self, other: Self) {
+        self.blocks += other.blocks;
+        self.bytes += other.bytes;
+        self.blocks_kept += other.blocks_kept;
+        for share in other.peers {
+            match self.peers.iter_mut().find(|own| own.peer == share.peer) {
+                Some(own) => {
+                    own.blocks += share.blocks;
+                    own.bytes += share.bytes;
+                }
+                None => self.peers.push(share),
+            }
+        }
+    }
+}
+
 /// What a peer sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerShare {
@@ -77,6 +104,12 @@ pub enum PullError {
     Unreachable {
         /// Why, of each peer.
         why: Vec<String>,
+    },
+    /// Nobody is known who could have it.
+    #[error("no peer of this node has {root}, and none is known that has")]
+    NoProvider {
+        /// The snapshot.
+        root: Cid,
     },
     /// No peer has a block, or gives it.
     #[error("no peer has {cid}, or gives it to this node")]
@@ -139,37 +172,57 @@ impl From<Stopped> for PullError {
     }
 }
 
-/// Pulls a snapshot from peers, which are dialled. Blocks the thread.
+/// Where what is pulled goes, and who is told.
+#[derive(Clone, Copy)]
+pub(crate) struct Keeping<'a> {
+    /// Where blocks are kept.
+    pub(crate) store: &'a Store,
+    /// The time to list the snapshot under.
+    pub(crate) created: &'a str,
+    /// Who waits for blocks.
+    pub(crate) arrivals: &'a Arrivals,
+    pub(crate) progress: &'a Progress,
+}
+
+/// Pulls a snapshot, or a part of it, from peers, which are dialled; with none, from those that are
+/// known or found. Blocks the thread.
 pub(crate) fn from_peers(
-    store: &Store,
     node: &Handle,
     root: Cid,
+    scope: &Scope,
     peers: Vec<(PeerId, Multiaddr)>,
-    created: &str,
-    progress: &Progress,
+    into: Keeping<'_>,
 ) -> Result<PullReport, PullError> {
-    let ids: Vec<PeerId> = peers.iter().map(|(peer, _)| *peer).collect();
-    let session = node.open_session(peers)?;
-    pull(store, &session, root, &ids, created, progress)
+    let session = node.open_session(match peers.is_empty() {
+        true => Providers::Known(root),
+        false => Providers::Named(peers),
+    })?;
+    pull(&session, root, scope, into)
 }
 
 fn pull(
-    store: &Store,
     session: &Session,
     root: Cid,
-    peers: &[PeerId],
-    created: &str,
-    progress: &Progress,
+    scope: &Scope,
+    into: Keeping<'_>,
 ) -> Result<PullReport, PullError> {
+    let Keeping {
+        store,
+        created,
+        arrivals,
+        progress,
+    } = into;
     let (nudges, nudged) = bounded::<()>(1);
-    let (fetched, committed) = thread::scope(|scope| {
-        let committer = scope.spawn(move || nudged.iter().try_for_each(|()| store.commit()));
+    let (fetched, committed) = thread::scope(|threads| {
+        let committer = threads.spawn(move || nudged.iter().try_for_each(|()| store.commit()));
         let mut pull = Pull {
             store,
             session,
+            arrivals,
             progress,
             nudges,
-            peers: Peers::new(peers),
+            left_out: matches!(scope, Scope::Top).then_some(OBJECTS),
+            peers: Peers::new(),
             nodes: Vec::new(),
             known: HashSet::new(),
             leaves: Vec::new(),
@@ -178,7 +231,7 @@ fn pull(
             committed_at: Instant::now(),
             report: PullReport::default(),
         };
-        let fetched = pull.run(root);
+        let fetched = pull.run(root, scope);
         let report = pull.end();
         let committed = committer.join().unwrap_or(Err(StoreError::Stopped));
         (fetched.map(|()| report), committed)
@@ -186,6 +239,9 @@ fn pull(
     // What came is kept, whatever else happened.
     committed.and_then(|()| store.commit())?;
     let report = fetched?;
+    if *scope != Scope::Whole {
+        return Ok(report);
+    }
     if let Some(reason) = handover::list_if_whole(store, &root, created, progress)? {
         return Err(PullError::NotSnapshot { root, reason });
     }
@@ -195,9 +251,12 @@ fn pull(
 struct Pull<'a> {
     store: &'a Store,
     session: &'a Session,
+    arrivals: &'a Arrivals,
     progress: &'a Progress,
     /// Ask for a commit.
     nudges: Sender<()>,
+    /// The entry of directories that is not followed.
+    left_out: Option<&'static str>,
     peers: Peers,
     /// Nodes that are stored, and whose links were not looked at.
     nodes: Vec<Cid>,
@@ -213,10 +272,17 @@ struct Pull<'a> {
 }
 
 impl Pull<'_> {
-    fn run(&mut self, root: Cid) -> Result<(), PullError> {
+    fn run(&mut self, root: Cid, scope: &Scope) -> Result<(), PullError> {
         let mut asked = Vec::new();
-        let tsize = 0;
-        self.come_by(Link { cid: root, tsize }, &mut asked)?;
+        let link = |cid: &Cid| Link {
+            cid: *cid,
+            tsize: 0,
+        };
+        match scope {
+            Scope::Whole | Scope::Top => self.come_by(link(&root), &mut asked)?,
+            // From the end of the list the first one is taken first.
+            Scope::Objects(objects) => self.leaves.extend(objects.iter().rev().map(link)),
+        }
         loop {
             if self.progress.stop.load(Ordering::Relaxed) {
                 return Err(PullError::Interrupted);
@@ -230,7 +296,7 @@ impl Pull<'_> {
             }
             match self.session.next(LOOK_EVERY)? {
                 Some(event) => self.on_event(event)?,
-                None => self.peers.check(Instant::now())?,
+                None => self.peers.check(Instant::now(), &root)?,
             }
             self.commit_in_time()?;
         }
@@ -254,8 +320,8 @@ impl Pull<'_> {
     fn expand(&mut self, cid: Cid, asked: &mut Vec<Wanted>) -> Result<(), PullError> {
         let missing = PullError::Missing { cid };
         let block = self.store.get(&cid)?.and_then(|block| block.verify().ok());
-        let links =
-            dag::links(&block.ok_or(missing)?).map_err(|cause| PullError::Node { cid, cause })?;
+        let links = dag::links_beside(&block.ok_or(missing)?, self.left_out)
+            .map_err(|cause| PullError::Node { cid, cause })?;
         if self.known.len() == 1 {
             // The first node is the root, and its links say how much there is.
             let total = links.iter().map(|link| link.tsize).sum();
@@ -324,6 +390,7 @@ impl Pull<'_> {
         }
         let len = block.bytes().len() as u64;
         self.store.put_checked(block)?;
+        self.arrivals.notify();
         self.report.blocks += 1;
         self.report.bytes += len;
         self.progress.bytes_read.fetch_add(len, Ordering::Relaxed);

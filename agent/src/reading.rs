@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use protocol::{
     keys::ClassIdentity,
     list::{self, ContentHasher, Segment},
-    manifest::Stream,
+    manifest::{ListRef, Stream},
     seal::Opener,
 };
 
@@ -242,6 +242,26 @@ fn piece(
     Ok(opener.open(block.bytes(), len).map_err(|err| chain(&err)))
 }
 
+/// Fetches, checks and opens a segment list; the inner error says why that cannot be.
+pub(crate) fn segments(
+    blocks: &Blocks<'_>,
+    opener: &mut Opener<'_>,
+    listed: &ListRef,
+    progress: &Progress,
+) -> Result<Result<Vec<Segment>, String>, BlocksError> {
+    let (cid, len) = (listed.cid(), listed.len as usize);
+    let text = piece(blocks, Some(opener), &cid, len, progress)?;
+    let segments = text.and_then(|text| list::parse(&text).map_err(|err| err.to_string()));
+    Ok(segments.and_then(|segments| {
+        let bytes: u64 = segments.iter().map(|s| u64::from(s.len)).sum();
+        if segments.len() == listed.segments as usize && bytes == listed.bytes {
+            Ok(segments)
+        } else {
+            Err("it is not what the manifest says of it".into())
+        }
+    }))
+}
+
 /// An error and its causes in one line.
 pub(crate) fn chain(err: &dyn std::error::Error) -> String {
     let mut text = err.to_string();
@@ -286,29 +306,8 @@ impl Planner<'_> {
             offset: 0,
         };
         for listed in &stream.lists {
-            let text = piece(
-                self.blocks,
-                Some(opener),
-                &listed.cid(),
-                listed.len as usize,
-                self.progress,
-            );
-            let segments = match text {
-                Ok(Ok(text)) => {
-                    list::parse(&text)
-                        .map_err(|err| err.to_string())
-                        .and_then(|segments| {
-                            let bytes: u64 = segments.iter().map(|s| u64::from(s.len)).sum();
-                            let fits =
-                                segments.len() == listed.segments as usize && bytes == listed.bytes;
-                            if fits {
-                                Ok(segments)
-                            } else {
-                                Err("it is not what the manifest says of it".into())
-                            }
-                        })
-                }
-                Ok(Err(reason)) => Err(reason),
+            let segments = match segments(self.blocks, opener, listed, self.progress) {
+                Ok(segments) => segments,
                 Err(err) => Err(chain(&err)),
             };
             match segments {

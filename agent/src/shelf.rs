@@ -43,6 +43,8 @@ struct Index {
     /// The number of changes that this is as of.
     changes: u64,
     groups: Vec<Group>,
+    /// Roots of what everyone may have.
+    public: Vec<Cid>,
 }
 
 /// Snapshots that are shared with the same peers.
@@ -119,6 +121,11 @@ impl Shelf {
         Ok(())
     }
 
+    /// The roots of what everyone may have.
+    pub(crate) fn public(&self) -> Vec<Cid> {
+        self.current().public.clone()
+    }
+
     fn look(&self) -> Result<(), SharingError> {
         let changes = sharing::changes(&self.store)?;
         if self.current().changes == changes {
@@ -166,6 +173,12 @@ impl Index {
         for (root, share) in sharing::shares(store)? {
             by_share.entry(share).or_default().push(root);
         }
+        let is_public = |share: &&Share| share.public;
+        let public = by_share
+            .keys()
+            .filter(is_public)
+            .flat_map(|share| by_share[share].clone());
+        let public = public.collect();
         let mut left = SHARED_BLOCKS_MAX;
         let mut groups = Vec::new();
         for (with, roots) in by_share {
@@ -179,7 +192,11 @@ impl Index {
                 "more blocks are shared than can be; some are not given away"
             );
         }
-        Ok(Self { changes, groups })
+        Ok(Self {
+            changes,
+            groups,
+            public,
+        })
     }
 }
 

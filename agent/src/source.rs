@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use protocol::manifest::SourceMeta;
+use protocol::manifest::{Engine, SourceMeta};
 
 use crate::{
     intake::{Intake, Stopped},
@@ -66,6 +66,21 @@ pub fn open(
         ..tree::TreeOptions::default()
     };
     Ok(Box::new(tree::TreeSource::open(path, index, options)?))
+}
+
+/// Opens what an import of a source of this kind made at a target, to read it back.
+pub(crate) fn open_restored(
+    target: &OsStr,
+    engine: Engine,
+) -> Result<Box<dyn Source>, SourceError> {
+    Ok(match engine {
+        // A target says what it is only where it could be something else.
+        Engine::Sqlite => {
+            let path = url::strip_scheme(target, "sqlite:").unwrap_or(target);
+            Box::new(sqlite::SqliteSource::open(Path::new(path), 0)?)
+        }
+        Engine::Tree | Engine::Postgres => open(target, 0, &SourceOptions::default())?,
+    })
 }
 
 /// Why a source cannot be exported.

@@ -10,11 +10,13 @@ mod import;
 mod init;
 mod list;
 mod man;
+mod migrate;
 mod pull;
 mod quickstart;
 mod recipients;
 mod share;
 mod show;
+mod statement;
 mod verify;
 
 use clap::Subcommand;
@@ -37,6 +39,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Recipients(recipients::Command),
     Pull(pull::Args),
+    Migrate(migrate::Args),
     Share(share::Args),
     #[command(subcommand)]
     Agent(agent::Command),
@@ -68,6 +71,7 @@ impl Command {
             Self::Car(command) => command.run(context),
             Self::Recipients(command) => command.run(context),
             Self::Pull(args) => args.run(context),
+            Self::Migrate(args) => args.run(context),
             Self::Share(args) => args.run(context),
             Self::Agent(command) => command.run(context),
             Self::Quickstart(args) => args.run(context),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use agent::{
-    blocks::{Blocks, CarFile},
+    blocks::{Arriving, Blocks, CarFile},
     home::{Home, HomeError},
     open::OpenSnapshot,
     progress::Progress,
@@ -98,7 +98,9 @@ impl Context {
         let home = self.home_if_any()?;
         let identities = with.load(home.as_ref(), &self.ui)?;
         let kept = match blocks {
-            Blocks::Store(store) => recipients::kept_capsule(store, root)?,
+            Blocks::Store(store) | Blocks::Arriving(Arriving { store, .. }) => {
+                recipients::kept_capsule(store, root)?
+            }
             Blocks::Car(_) => None,
         };
         Ok(agent::open::open(blocks, root, &identities, kept)?)

@@ -6,16 +6,17 @@ use agent::{
     blocks::BlocksError,
     catalog::CatalogError,
     control::{ControlError, FailureKind},
-    daemon::{DaemonError, PullAloneError},
+    daemon::DaemonError,
     export::ExportError,
     handover::HandoverError,
     home::HomeError,
     import::ImportError,
     keyring::KeyringError,
     keys::{IdentityError, RecipientError},
+    migrate::MigrateError,
     node::NodeError,
     open::OpenSnapshotError,
-    pull::PullError,
+    pull::{PullError, PullerError},
     recipients::RecipientsError,
     source::SourceError,
     target::TargetError,
@@ -50,6 +51,8 @@ const TARGETS: &str =
 const UNDAMAGED_FILE: &str = "take an undamaged copy of the file";
 const RESCUE: &str = "keep a copy of the home as it is; in a new home, `souverain --home NEW init` and \
                       `souverain --home NEW car import HOME/packs/*.car` take in all that is undamaged";
+const NOT_FOUND: &str =
+    "name a peer that has it with `--peer`; only what is shared with `public` is announced";
 const NOT_SHARED: &str = "where the snapshot is, `souverain share CID --with PEER` lets this node \
      have it; `souverain agent status` here prints the PEER";
 const NOT_THERE: &str =
@@ -113,10 +116,18 @@ fn unwrapped<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) 
             Some(DaemonError::Store(e)) => Some(e),
             _ => None,
         },
-        e if e.is::<PullAloneError>() => match e.downcast_ref() {
-            Some(PullAloneError::Daemon(e)) => Some(e),
-            Some(PullAloneError::Pull(e)) => Some(e),
+        e if e.is::<PullerError>() => match e.downcast_ref() {
+            Some(PullerError::Daemon(e)) => Some(e),
+            Some(PullerError::Pull(e)) => Some(e),
+            Some(PullerError::Agent(e)) => Some(e),
             None => None,
+        },
+        e if e.is::<MigrateError>() => match e.downcast_ref() {
+            Some(MigrateError::Pull(e)) => Some(e),
+            Some(MigrateError::Import(e)) => Some(e),
+            Some(MigrateError::ReadBack(e)) => Some(e),
+            Some(MigrateError::Blocks(e)) => Some(e),
+            _ => None,
         },
         e if e.is::<PullError>() => match e.downcast_ref() {
             Some(PullError::Store(e)) => Some(e),
@@ -354,6 +365,7 @@ fn about_pull(error: &PullError) -> Option<Advice> {
     Some(match error {
         PullError::Unreachable { .. } => failed(NOT_THERE),
         PullError::Missing { .. } => failed(NOT_SHARED),
+        PullError::NoProvider { .. } => failed(NOT_FOUND),
         PullError::Stalled { .. } => failed("run the same command again; what was durable is kept"),
         PullError::NotSnapshot { .. } | PullError::Node { .. } => unverified(OTHER_CID),
         _ => return None,
@@ -399,6 +411,9 @@ fn about_io(error: &io::Error) -> Option<Advice> {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => failed(MAKE_ROOM),
         io::ErrorKind::PermissionDenied => {
             failed("run as a user who may, or change the permissions")
+        }
+        io::ErrorKind::NotADirectory => {
+            failed("something on that path is a file; name another place")
         }
         _ => return None,
     })

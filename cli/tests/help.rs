@@ -32,6 +32,7 @@ const PAGES: &[&str] = &[
     "quickstart",
     "completions",
     "man",
+    "migrate",
 ];
 
 fn page(words: &str) -> String {

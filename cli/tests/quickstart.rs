@@ -18,6 +18,8 @@ fn tells_the_whole_story_and_cleans_up() {
     for part in [
         "$ souverain --home here export data/files sqlite:data/shop.sqlite",
         "verified: bafy",
+        "$ souverain --home here agent run",
+        "are the same on both sides",
         "restored/files differ in 0 places",
         "sh recover.sh ../here/identity.txt ../recovered",
         "Done.",
@@ -35,13 +37,17 @@ fn keeps_its_directory_if_asked_and_tells_scripts_each_step() {
         .run(&["quickstart", "--keep", "kept", "--json"])
         .succeeded();
     let steps = ran.objects();
-    assert!(steps.len() >= 9, "{steps:?}");
+    assert!(steps.len() >= 13, "{steps:?}");
     assert!(
         steps.iter().all(|s| s["v"] == 1 && s["type"] == "step"),
         "{steps:?}"
     );
     assert!(sandbox.path("kept/restored/shop.sqlite").is_file());
     assert!(sandbox.path("kept/folder/recover.sh").is_file());
+    for home in ["here", "there"] {
+        let socket = sandbox.path("kept").join(home).join("agent.sock");
+        assert!(!socket.exists(), "both agents stopped cleanly");
+    }
     assert!(
         sandbox.path("kept/recovered").is_dir(),
         "age and zstd are here"

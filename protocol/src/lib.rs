@@ -11,6 +11,8 @@ pub mod cut;
 pub mod keys;
 pub mod list;
 pub mod manifest;
+pub mod migration;
+pub mod note;
 pub mod recover;
 pub mod seal;
 pub mod snapshot;

@@ -8,10 +8,12 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    Address, FailureKind, LINE_WAIT, PullRequest, REPLY_SIZE_MAX, Reply, Request, is_trusted,
+use super::{Address, FailureKind, LINE_WAIT, REPLY_SIZE_MAX, Reply, Request, is_trusted};
+use crate::{
+    node::Status,
+    progress::Progress,
+    pull::{PullReport, PullRequest, Scope},
 };
-use crate::{node::Status, progress::Progress, pull::PullReport};
 
 /// How long the agent may take to walk what is shared.
 const REFRESH_WAIT: Duration = Duration::from_secs(600);
@@ -85,18 +87,20 @@ impl Client {
         }
     }
 
-    /// Lets the agent pull a snapshot, and follows how far it is.
+    /// Lets the agent pull a snapshot, or a part of it, and follows how far it is.
     ///
     /// # Errors
     /// It does not answer, or could not.
     pub fn pull(
         mut self,
         wanted: &PullRequest,
+        scope: &Scope,
         created: &str,
         progress: &Progress,
     ) -> Result<PullReport, ControlError> {
         self.ask(&Request::Pull {
             root: wanted.root.to_string(),
+            scope: scope.clone(),
             peers: wanted.peers.clone(),
             created: created.to_owned(),
         })?;

@@ -4,9 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     node::{Multiaddr, Status},
-    pull::PullReport,
+    pull::{PullReport, Scope},
 };
-use cid::Cid;
 
 /// What is asked of the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,20 +19,13 @@ pub(crate) enum Request {
     Pull {
         /// Its root.
         root: String,
+        /// How much of it.
+        scope: Scope,
         /// Addresses of peers, with their ids.
         peers: Vec<Multiaddr>,
         /// The time to list it under.
         created: String,
     },
-}
-
-/// A snapshot that is to be pulled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PullRequest {
-    /// Its root.
-    pub root: Cid,
-    /// Addresses of peers that may have it, with their ids.
-    pub peers: Vec<Multiaddr>,
 }
 
 /// What the agent says.
@@ -107,6 +99,7 @@ mod tests {
         );
         let pull = Request::Pull {
             root: "bafy".to_owned(),
+            scope: Scope::Objects(vec![protocol::block::raw_cid(&[7; 32])]),
             peers: vec!["/ip4/127.0.0.1/tcp/1".parse().expect("an address")],
             created: "2026-01-02T03:04:05Z".to_owned(),
         };

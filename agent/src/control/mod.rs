@@ -16,7 +16,7 @@ use std::{
 };
 
 pub use client::{Client, ControlError};
-pub use message::{FailureKind, PullRequest};
+pub use message::FailureKind;
 pub(crate) use message::{Reply, Request};
 pub(crate) use server::{Service, Socket};
 

@@ -31,7 +31,7 @@ use super::{
 use crate::{
     node::{self, Handle, Multiaddr, PeerId},
     progress::Progress,
-    pull::{self, PullError, PullReport},
+    pull::{self, Arrivals, PullError, PullReport, Scope},
     shelf::Shelf,
 };
 
@@ -100,6 +100,14 @@ impl Drop for Socket {
     }
 }
 
+/// What is to be pulled, as it was asked for.
+struct Wanted {
+    root: String,
+    scope: Scope,
+    peers: Vec<Multiaddr>,
+    created: String,
+}
+
 async fn answer(stream: UnixStream, service: &Service) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = Vec::new();
@@ -111,12 +119,17 @@ async fn answer(stream: UnixStream, service: &Service) -> io::Result<()> {
         Ok(Request::Refresh) => service.refresh().await,
         Ok(Request::Pull {
             root,
+            scope,
             peers,
             created,
         }) => {
-            service
-                .pull(&root, peers, created, &mut read, &mut write)
-                .await?
+            let wanted = Wanted {
+                root,
+                scope,
+                peers,
+                created,
+            };
+            service.pull(wanted, &mut read, &mut write).await?
         }
         Err(error) => Reply::failed(&error, FailureKind::Other),
     };
@@ -140,7 +153,10 @@ impl Service {
     async fn refresh(&self) -> Reply {
         let shelf = self.shelf.clone();
         match spawn_blocking(move || shelf.refresh()).await {
-            Ok(Ok(())) => Reply::Done,
+            Ok(Ok(())) => {
+                self.node.provide(self.shelf.public()).await;
+                Reply::Done
+            }
             Ok(Err(error)) => Reply::failed(&error, FailureKind::Other),
             Err(error) => Reply::failed(&error, FailureKind::Other),
         }
@@ -149,18 +165,16 @@ impl Service {
     /// Pulls, and says how far it is. Stops when nobody listens any more.
     async fn pull(
         &self,
-        root: &str,
-        peers: Vec<Multiaddr>,
-        created: String,
+        wanted: Wanted,
         read: &mut OwnedReadHalf,
         write: &mut OwnedWriteHalf,
     ) -> io::Result<Reply> {
-        let root: Cid = match root.parse() {
+        let root: Cid = match wanted.root.parse() {
             Ok(root) => root,
             Err(error) => return Ok(Reply::failed(&error, FailureKind::Other)),
         };
         let mut named = Vec::new();
-        for address in peers {
+        for address in wanted.peers {
             match node::peer_of(&address) {
                 Ok(peer) => named.push((peer, address)),
                 Err(error) => return Ok(Reply::failed(&error, FailureKind::Other)),
@@ -169,8 +183,10 @@ impl Service {
         let progress = Progress::default();
         let _stop = StopOnDrop(progress.stop.clone());
         let (home, node, shown) = (self.home.clone(), self.node.clone(), progress.clone());
-        let mut pulling =
-            spawn_blocking(move || blocking_pull(&home, &node, root, named, &created, &shown));
+        let mut pulling = spawn_blocking(move || {
+            let (scope, created) = (&wanted.scope, &wanted.created);
+            blocking_pull(&home, &node, root, scope, named, created, &shown)
+        });
         loop {
             tokio::select! {
                 done = &mut pulling => return Ok(match done {
@@ -195,7 +211,7 @@ impl Service {
 
 fn kind(error: &PullError) -> FailureKind {
     match error {
-        PullError::Missing { .. } => FailureKind::Missing,
+        PullError::Missing { .. } | PullError::NoProvider { .. } => FailureKind::Missing,
         PullError::Unreachable { .. } => FailureKind::Unreachable,
         PullError::NotSnapshot { .. } | PullError::Node { .. } => FailureKind::Unverified,
         _ => FailureKind::Other,
@@ -207,12 +223,19 @@ fn blocking_pull(
     home: &Path,
     node: &Handle,
     root: Cid,
+    scope: &Scope,
     peers: Vec<(PeerId, Multiaddr)>,
     created: &str,
     progress: &Progress,
 ) -> Result<PullReport, PullError> {
     let (store, _) = Store::open_salvaging(home, "pull")?;
-    pull::from_peers(&store, node, root, peers, created, progress)
+    let into = pull::Keeping {
+        store: &store,
+        created,
+        arrivals: &Arrivals::default(),
+        progress,
+    };
+    pull::from_peers(node, root, scope, peers, into)
 }
 
 /// Waits until the verb is gone. It says nothing more after its request.

@@ -56,6 +56,24 @@ pub fn plan<'a>(
     selection: &Selection,
 ) -> Result<Vec<Planned<'a>>, ImportError> {
     target::recognise(into)?;
+    let mut planned = choose(snapshot, selection)?;
+    for part in &mut planned {
+        part.into = into.to_owned();
+    }
+    if planned.len() > 1 {
+        spread(&mut planned, into)?;
+    }
+    Ok(planned)
+}
+
+/// Says which streams of which sources are meant, without a place to go to.
+///
+/// # Errors
+/// A name is unknown.
+pub fn choose<'a>(
+    snapshot: &'a OpenSnapshot,
+    selection: &Selection,
+) -> Result<Vec<Planned<'a>>, ImportError> {
     let manifest = &snapshot.manifest;
     let sources = || manifest.sources.iter().map(|s| s.name.as_str());
     if let Some(name) = selection
@@ -81,10 +99,10 @@ pub fn plan<'a>(
             .iter()
             .filter(|s| s.meta.source as usize == index)
             .collect();
-        if let Some((streams, partial)) = choose(source.engine, own, &wanted, &mut unknown) {
+        if let Some((streams, partial)) = chosen(source.engine, own, &wanted, &mut unknown) {
             planned.push(Planned {
                 source,
-                into: into.to_owned(),
+                into: OsString::new(),
                 streams,
                 partial,
             });
@@ -101,14 +119,11 @@ pub fn plan<'a>(
             known: join(known.map(|s| s.meta.name.as_str())),
         });
     }
-    if planned.len() > 1 {
-        spread(&mut planned, into)?;
-    }
     Ok(planned)
 }
 
 /// The streams of a source that are wanted, and whether some are left out; nothing if all are.
-fn choose<'a, 'n>(
+fn chosen<'a, 'n>(
     engine: Engine,
     own: Vec<&'a Stream>,
     wanted: &BTreeSet<&'n str>,
@@ -117,15 +132,15 @@ fn choose<'a, 'n>(
     let named = |stream: &&&Stream| {
         wanted.contains(stream.meta.name.as_str()) && is_selectable(stream.meta.kind)
     };
-    let chosen = own.iter().filter(named).count();
+    let count = own.iter().filter(named).count();
     for stream in own.iter().filter(named) {
         unknown.remove(stream.meta.name.as_str());
     }
-    if !wanted.is_empty() && chosen == 0 {
+    if !wanted.is_empty() && count == 0 {
         return None;
     }
     let all = own.iter().filter(|s| is_selectable(s.meta.kind)).count();
-    let partial = !wanted.is_empty() && chosen < all;
+    let partial = !wanted.is_empty() && count < all;
     let streams = own
         .into_iter()
         .filter(|s| {

@@ -13,7 +13,7 @@ use libp2p::{
 use crate::bitswap;
 
 use super::{
-    Dht, NodeError, NodeOptions,
+    Dht, Listen, NodeError, NodeOptions,
     admission::Admission,
     exchange::Exchange,
     limits::{
@@ -76,7 +76,7 @@ impl Behaviour {
             exchange: Exchange::new(exchange()?),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new()),
-            dht: dht(peer, options.dht).into(),
+            dht: dht(peer, options).into(),
             mdns: mdns.into(),
             relay_client,
             relay: relay.into(),
@@ -105,8 +105,8 @@ fn connection_limits() -> ConnectionLimits {
         .with_max_pending_outgoing(Some(CONNECTIONS_PENDING_OUTBOUND_MAX))
 }
 
-fn dht(peer: libp2p::PeerId, which: Dht) -> Option<kad::Behaviour<MemoryStore>> {
-    let mut config = kad::Config::new(match which {
+fn dht(peer: libp2p::PeerId, options: &NodeOptions) -> Option<kad::Behaviour<MemoryStore>> {
+    let mut config = kad::Config::new(match options.dht {
         Dht::Off => return None,
         Dht::Own => OWN_DHT,
         Dht::Public => PUBLIC_DHT,
@@ -120,9 +120,11 @@ fn dht(peer: libp2p::PeerId, which: Dht) -> Option<kad::Behaviour<MemoryStore>> 
         max_provided_keys: DHT_PROVIDED_MAX,
         ..MemoryStoreConfig::default()
     };
-    Some(kad::Behaviour::with_config(
-        peer,
-        MemoryStore::with_config(peer, store),
-        config,
-    ))
+    let store = MemoryStore::with_config(peer, store);
+    let mut dht = kad::Behaviour::with_config(peer, store, config);
+    // In the public one who cannot be reached from everywhere only asks, as everyone there does.
+    if options.dht == Dht::Own && options.listen != Listen::Nowhere {
+        dht.set_mode(Some(kad::Mode::Server));
+    }
+    Some(dht)
 }

@@ -20,6 +20,7 @@ mod transport;
 use std::{io, sync::Arc};
 
 use crate::bitswap::{SessionId, Wanted};
+use cid::Cid;
 use libp2p::{TransportError, multiaddr::Protocol, noise};
 use tokio::sync::{mpsc, oneshot};
 
@@ -186,7 +187,7 @@ pub(crate) enum Command {
     Status(oneshot::Sender<Status>),
     /// Open a session with peers.
     OpenSession {
-        peers: Vec<(PeerId, Multiaddr)>,
+        from: Providers,
         reply: oneshot::Sender<(SessionId, Arc<Inbox>)>,
     },
     /// Want more blocks.
@@ -198,8 +199,19 @@ pub(crate) enum Command {
     GoOn { session: SessionId },
     /// Close a session.
     CloseSession { session: SessionId },
+    /// Tell the DHT that these snapshots are to be had here, and no others.
+    Provide(Vec<Cid>),
     /// Say goodbye to all peers, and end.
     Stop,
+}
+
+/// Whom a session asks.
+#[derive(Debug)]
+pub(crate) enum Providers {
+    /// These peers, which are dialled.
+    Named(Vec<(PeerId, Multiaddr)>),
+    /// All peers that are connected, and who the DHT says has the snapshot.
+    Known(Cid),
 }
 
 /// Speaks to the task that owns the swarm. When all handles are gone, the node stops too.
@@ -222,6 +234,12 @@ impl Handle {
             .await
             .map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
+    }
+
+    /// Tells the DHT which snapshots everyone may have here.
+    pub(crate) async fn provide(&self, roots: Vec<Cid>) {
+        // A node that has stopped provides nothing.
+        let _ = self.commands.send(Command::Provide(roots)).await;
     }
 
     /// Lets the node say goodbye to its peers and end, whoever else has a handle.

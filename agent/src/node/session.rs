@@ -7,11 +7,11 @@ use std::{
 };
 
 use cid::Cid;
-use libp2p::{Multiaddr, PeerId};
+use libp2p::PeerId;
 use protocol::block::Block;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Command, Handle, Stopped, limits::SESSION_BYTES_HELD};
+use super::{Command, Handle, Providers, Stopped, limits::SESSION_BYTES_HELD};
 use crate::bitswap::{Misbehaviour, RefusedBecause, SessionId, Wanted};
 
 /// What comes out of a session.
@@ -23,6 +23,10 @@ pub(crate) enum SessionEvent {
     Refused { cid: Cid, because: RefusedBecause },
     /// No connected peer has these blocks, or gives them.
     Missing(Vec<Cid>),
+    /// A peer may have the snapshot.
+    Found(PeerId),
+    /// No more peers are looked for.
+    Searched,
     /// A peer is connected, and can be asked for blocks.
     Connected(PeerId),
     /// A peer is not connected any more.
@@ -110,6 +114,17 @@ impl Sessions {
         (id, inbox)
     }
 
+    /// Adds a peer to a session that is open. True if it was not of it.
+    pub(super) fn add(&mut self, id: SessionId, peer: PeerId) -> bool {
+        match self.open.get_mut(&id) {
+            Some(open) if !open.peers.contains(&peer) => {
+                open.peers.push(peer);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Closes a session. Returns the peers that no other one has.
     pub(super) fn close(&mut self, id: SessionId) -> Vec<PeerId> {
         let Some(closed) = self.open.remove(&id) else {
@@ -160,11 +175,11 @@ pub(crate) struct Session {
 }
 
 impl Handle {
-    /// Opens a session with peers, which are dialled.
-    pub(crate) fn open_session(&self, peers: Vec<(PeerId, Multiaddr)>) -> Result<Session, Stopped> {
+    /// Opens a session.
+    pub(crate) fn open_session(&self, from: Providers) -> Result<Session, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.commands
-            .blocking_send(Command::OpenSession { peers, reply })
+            .blocking_send(Command::OpenSession { from, reply })
             .map_err(|_| Stopped)?;
         let (id, inbox) = answer.blocking_recv().map_err(|_| Stopped)?;
         Ok(Session {

@@ -21,6 +21,8 @@ pub struct Status {
     pub bytes_received: u64,
     /// Bytes of all streams that went out.
     pub bytes_sent: u64,
+    /// Snapshots that the DHT is told of.
+    pub provided: usize,
     /// Peers that it is connected with.
     pub peers: Vec<PeerStatus>,
 }

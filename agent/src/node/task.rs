@@ -24,6 +24,10 @@ use tokio::{
 };
 
 mod blocks;
+mod providers;
+mod widen;
+
+use providers::Provided;
 
 use super::{
     Command, Handle, NodeError, NodeOptions, PeerStatus, Status,
@@ -66,6 +70,7 @@ pub(crate) async fn start(
         dialling: Dialling::default(),
         named: peers.iter().map(|(peer, _)| *peer).collect(),
         sessions: Sessions::default(),
+        provided: Provided::default(),
         shelf,
         work: FuturesUnordered::new(),
         peers: HashMap::new(),
@@ -87,6 +92,7 @@ struct Task {
     /// Peers to stay connected with, whatever happens.
     named: HashSet<PeerId>,
     sessions: Sessions,
+    provided: Provided,
     shelf: Arc<Shelf>,
     /// What the store is asked. Bounded by the engine, which asks only so much at once.
     work: FuturesUnordered<JoinHandle<Input>>,
@@ -151,7 +157,7 @@ impl Task {
     /// Runs until it is told to stop, or all handles are gone.
     async fn run(mut self) {
         loop {
-            let redial = self.dialling.next();
+            let (redial, tell_dht) = (self.dialling.next(), self.provided.next());
             tokio::select! {
                 event = self.swarm.select_next_some() => self.on_event(event),
                 command = self.commands.recv() => match command {
@@ -162,12 +168,8 @@ impl Task {
                     Ok(input) => self.exchange().handle(input),
                     Err(error) => tracing::error!(%error, "the store could not be asked"),
                 },
-                () = async {
-                    match redial {
-                        Some(at) => sleep_until(at).await,
-                        None => std::future::pending().await,
-                    }
-                } => self.redial(),
+                () = due(redial) => self.redial(),
+                () = due(tell_dht) => self.tell_dht(),
             }
         }
         self.close().await;
@@ -206,7 +208,8 @@ impl Task {
         match command {
             // Who asked may not wait for the answer any more.
             Command::Status(reply) => drop(reply.send(self.status())),
-            Command::OpenSession { peers, reply } => self.open_session(peers, reply),
+            Command::OpenSession { from, reply } => self.open_session(from, reply),
+            Command::Provide(roots) => self.provide(roots),
             Command::Want { session, wants } => {
                 self.exchange().handle(Input::Want { session, wants });
             }
@@ -293,6 +296,7 @@ impl Task {
                 }
                 self.widen(peer_id);
             }
+            BehaviourEvent::Dht(event) => self.on_dht(event),
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.discovered(found),
             _ => {}
         }
@@ -380,8 +384,17 @@ impl Task {
             external: texts(self.swarm.external_addresses().cloned().collect()),
             bytes_received: self.traffic.received(),
             bytes_sent: self.traffic.sent(),
+            provided: self.provided(),
             peers,
         }
+    }
+}
+
+/// Waits until a time, or for ever.
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

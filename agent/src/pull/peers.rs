@@ -26,6 +26,8 @@ const SETTLE_WAIT: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub(super) struct Peers {
     peers: BTreeMap<PeerId, Peer>,
+    /// Whether more may be found.
+    searching: bool,
     began: Instant,
     /// When something came, or somebody, or when somebody went.
     moved: Instant,
@@ -51,18 +53,11 @@ enum State {
 }
 
 impl Peers {
-    pub(super) fn new(peers: &[PeerId]) -> Self {
+    pub(super) fn new() -> Self {
         let now = Instant::now();
-        let peer = |id: &PeerId| {
-            let share = PeerShare {
-                peer: id.to_string(),
-                ..PeerShare::default()
-            };
-            let state = State::Unknown;
-            (*id, Peer { state, share })
-        };
         Self {
-            peers: peers.iter().map(peer).collect(),
+            peers: BTreeMap::new(),
+            searching: true,
             began: now,
             moved: now,
             was_connected: false,
@@ -83,6 +78,15 @@ impl Peers {
     /// Notes what became of a peer, or of a block.
     pub(super) fn on_event(&mut self, now: Instant, event: SessionEvent) {
         match event {
+            SessionEvent::Found(id) => {
+                let share = PeerShare {
+                    peer: id.to_string(),
+                    ..PeerShare::default()
+                };
+                let state = State::Unknown;
+                self.peers.entry(id).or_insert(Peer { state, share });
+            }
+            SessionEvent::Searched => self.searching = false,
             SessionEvent::Connected(peer) => {
                 self.moved = now;
                 self.was_connected = true;
@@ -123,14 +127,21 @@ impl Peers {
     }
 
     /// Whether there is hope that anything comes.
-    pub(super) fn check(&self, now: Instant) -> Result<(), PullError> {
+    pub(super) fn check(&self, now: Instant, root: &Cid) -> Result<(), PullError> {
+        if self.peers.is_empty() {
+            return match self.searching {
+                true => Ok(()),
+                false => Err(PullError::NoProvider { root: *root }),
+            };
+        }
         if self.count(|state| matches!(state, State::KeptOut(_))) == self.peers.len() {
             return Err(PullError::Unreachable { why: self.why() });
         }
         let quiet = now.saturating_duration_since(self.moved);
         let connected = self.count(|state| matches!(state, State::Connected));
         let unknown = self.count(|state| matches!(state, State::Unknown));
-        let settled = unknown == 0 || now.saturating_duration_since(self.began) > SETTLE_WAIT;
+        let asked_all = unknown == 0 && !self.searching;
+        let settled = asked_all || now.saturating_duration_since(self.began) > SETTLE_WAIT;
         if connected == 0 && settled {
             let wait = if self.was_connected {
                 GONE_WAIT
@@ -183,9 +194,30 @@ mod tests {
 
     fn two() -> (Peers, PeerId, PeerId, Instant) {
         let (one, other) = (PeerId::random(), PeerId::random());
-        let peers = Peers::new(&[one, other]);
+        let mut peers = Peers::new();
         let start = peers.began;
+        assert!(
+            peers.check(start + 60 * SECOND, &root()).is_ok(),
+            "searching"
+        );
+        peers.on_event(start, SessionEvent::Found(one));
+        peers.on_event(start, SessionEvent::Found(other));
+        peers.on_event(start, SessionEvent::Searched);
         (peers, one, other, start)
+    }
+
+    fn root() -> Cid {
+        protocol::block::raw_cid(&[9; 32])
+    }
+
+    #[test]
+    fn gives_up_when_nobody_was_found() {
+        let mut peers = Peers::new();
+        let start = peers.began;
+        assert!(peers.check(start, &root()).is_ok());
+        peers.on_event(start, SessionEvent::Searched);
+        let error = peers.check(start, &root()).expect_err("no hope");
+        assert!(matches!(error, PullError::NoProvider { .. }), "{error}");
     }
 
     fn unreachable(peer: PeerId) -> SessionEvent {
@@ -197,30 +229,41 @@ mod tests {
     fn gives_up_when_nobody_can_be_reached() {
         let (mut peers, one, other, start) = two();
         peers.on_event(start, unreachable(one));
-        assert!(peers.check(start + 9 * SECOND).is_ok(), "one is not known");
+        assert!(
+            peers.check(start + 9 * SECOND, &root()).is_ok(),
+            "one is not known"
+        );
         peers.on_event(start, unreachable(other));
-        assert!(peers.check(start + 4 * SECOND).is_ok());
-        let error = peers.check(start + 6 * SECOND).expect_err("no hope");
+        assert!(peers.check(start + 4 * SECOND, &root()).is_ok());
+        let error = peers
+            .check(start + 6 * SECOND, &root())
+            .expect_err("no hope");
         assert!(error.to_string().contains("refused"), "{error}");
 
         peers.on_event(start, SessionEvent::Connected(one));
         peers.on_event(start, unreachable(one));
-        assert!(peers.check(start + 60 * SECOND).is_ok(), "it is connected");
+        assert!(
+            peers.check(start + 60 * SECOND, &root()).is_ok(),
+            "it is connected"
+        );
         peers.on_event(start, SessionEvent::Disconnected(one));
-        assert!(peers.check(start + 29 * SECOND).is_ok(), "it may come back");
-        assert!(peers.check(start + 31 * SECOND).is_err());
+        assert!(
+            peers.check(start + 29 * SECOND, &root()).is_ok(),
+            "it may come back"
+        );
+        assert!(peers.check(start + 31 * SECOND, &root()).is_err());
     }
 
     #[test]
     fn gives_up_at_once_when_all_are_kept_out() {
         let (mut peers, one, other, start) = two();
         for peer in [one, other] {
-            assert!(peers.check(start).is_ok());
+            assert!(peers.check(start, &root()).is_ok());
             let reason = Misbehaviour::WrongBlock;
             peers.on_event(start, SessionEvent::Misbehaved { peer, reason });
             peers.on_event(start, SessionEvent::Disconnected(peer));
         }
-        let error = peers.check(start).expect_err("no hope");
+        let error = peers.check(start, &root()).expect_err("no hope");
         assert!(error.to_string().contains("none of those"), "{error}");
     }
 
@@ -232,18 +275,29 @@ mod tests {
         peers.on_event(start, SessionEvent::Connected(one));
         peers.on_event(start, missing());
         assert!(
-            peers.check(start + 3 * SECOND).is_ok(),
+            peers.check(start + 3 * SECOND, &root()).is_ok(),
             "the other may have it"
         );
         peers.on_event(start + 3 * SECOND, SessionEvent::Connected(other));
-        assert!(peers.check(start + 6 * SECOND).is_ok(), "it is being asked");
+        assert!(
+            peers.check(start + 6 * SECOND, &root()).is_ok(),
+            "it is being asked"
+        );
         peers.on_event(start + 6 * SECOND, missing());
-        assert!(peers.check(start + 6 * SECOND).is_ok());
-        let error = peers.check(start + 8 * SECOND).expect_err("no hope");
+        assert!(peers.check(start + 6 * SECOND, &root()).is_ok());
+        let error = peers
+            .check(start + 8 * SECOND, &root())
+            .expect_err("no hope");
         assert!(matches!(error, PullError::Missing { cid: which } if which == cid));
         peers.sent(start + 8 * SECOND, Some(other), 7);
-        assert!(peers.check(start + 8 * SECOND).is_ok(), "something came");
-        assert!(peers.check(start + 200 * SECOND).is_err(), "nothing comes");
+        assert!(
+            peers.check(start + 8 * SECOND, &root()).is_ok(),
+            "something came"
+        );
+        assert!(
+            peers.check(start + 200 * SECOND, &root()).is_err(),
+            "nothing comes"
+        );
         let bytes: Vec<u64> = peers.shares().iter().map(|share| share.bytes).collect();
         assert_eq!(bytes.iter().sum::<u64>(), 7);
     }

@@ -162,6 +162,7 @@ fn text(status: &Status) -> String {
     lines.extend(addresses("external ", &status.external));
     lines.push(format!("received   {}", Size(status.bytes_received)));
     lines.push(format!("sent       {}", Size(status.bytes_sent)));
+    lines.push(format!("provided   {} snapshots", status.provided));
     lines.push(format!("peers      {}", status.peers.len()));
     lines.extend(status.peers.iter().map(peer_line));
     lines.join("\n")

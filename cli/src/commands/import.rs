@@ -60,8 +60,9 @@ pub(crate) struct Args {
     dry_run: bool,
 }
 
+/// What became of a stream.
 #[derive(Serialize)]
-struct Restored<'a> {
+pub(super) struct Restored<'a> {
     source: &'a str,
     target: &'a str,
     stream: &'a str,
@@ -113,11 +114,14 @@ impl Args {
         let bar = Bar::follow(&context.ui, "restoring", &context.progress);
         let reports = import::import(blocks, &snapshot, &planned, options, &context.progress)?;
         drop(bar);
-        report(context, &reports)
+        report(context, &reports, |kind, restored, text| {
+            context.ui.answer(kind, restored, text)
+        })
     }
 }
 
-fn would_restore(context: &Context, planned: &[Planned<'_>]) -> Result<(), CliError> {
+/// Says which streams would go where.
+pub(super) fn would_restore(context: &Context, planned: &[Planned<'_>]) -> Result<(), CliError> {
     for part in planned {
         let target = url::redact(&part.into.to_string_lossy());
         for stream in &part.streams {
@@ -154,7 +158,12 @@ fn schema_part(kind: StreamKind) -> &'static str {
     }
 }
 
-fn report(context: &Context, reports: &[SourceReport]) -> Result<(), CliError> {
+/// Tells what became of each stream, by `say` and by warnings; fails if something was left out.
+pub(super) fn report(
+    context: &Context,
+    reports: &[SourceReport],
+    say: impl Fn(&str, &Restored<'_>, String) -> Result<(), CliError>,
+) -> Result<(), CliError> {
     let mut skipped = 0;
     for source in reports {
         for stream in &source.streams {
@@ -180,7 +189,7 @@ fn report(context: &Context, reports: &[SourceReport]) -> Result<(), CliError> {
                 Printable(&source.target),
                 Size(stream.bytes)
             );
-            context.ui.answer("restored", &restored, text)?;
+            say("restored", &restored, text)?;
             for reason in &stream.skipped {
                 // What is said of an entry of a tree says so itself.
                 let what = match stream.kind {

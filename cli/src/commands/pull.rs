@@ -3,32 +3,90 @@
 use std::path::PathBuf;
 
 use agent::{
-    control::{Client, PullRequest},
-    daemon,
+    blocks::Blocks,
+    import::{self, Selection},
     node::{Dht, Listen, Multiaddr, NodeOptions},
-    pull::{PeerShare, PullReport},
+    pull::{Arrivals, PeerShare, PullReport, PullRequest, Puller, Scope, pull_streams},
 };
+use cid::Cid;
 use serde::Serialize;
 
 use super::agent::swarm_key;
-use crate::{context::Context, error::CliError, progress::Bar, reference::SnapshotRef, ui::Size};
+use crate::{
+    context::Context, error::CliError, progress::Bar, prompt::OpenWith, reference::SnapshotRef,
+    ui::Size,
+};
 
 /// Fetch a snapshot from peers, check it, and keep it
 ///
 /// Every block is checked against its CID as it comes, and becomes durable as it comes: run the
 /// same command again after an interruption, and only what is missing is fetched. If an agent
-/// runs on this home, it does the work.
+/// runs on this home, it does the work. With --stream only the segments of some streams are fetched;
+/// finding them takes a key of the snapshot.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The snapshot: a whole CID
     #[arg(value_name = "CID")]
     snapshot: SnapshotRef,
-    /// Peer that may have it, as `souverain agent run` prints it: an address that ends with /p2p/PEER
-    #[arg(long, value_name = "MULTIADDR", required = true)]
+    #[command(flatten)]
+    from: From,
+    /// Fetch only this stream: a table, or a tree, to import with the same option
+    #[arg(long = "stream", value_name = "NAME")]
+    streams: Vec<String>,
+    #[command(flatten)]
+    open_with: OpenWith,
+}
+
+/// Where a snapshot is pulled from, on the command line.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct From {
+    /// Peer that may have it, as `souverain agent run` prints it: an address that ends with /p2p/PEER.
+    /// Without one the running agent asks its peers, and its DHT
+    #[arg(long, value_name = "MULTIADDR")]
     peer: Vec<Multiaddr>,
     /// Key of a private network, as Kubo has it in swarm.key; a running agent has its own
     #[arg(long, value_name = "FILE")]
     swarm_key: Option<PathBuf>,
+}
+
+impl From {
+    /// Makes ready to pull a snapshot.
+    pub(super) fn puller(&self, context: &Context, root: Cid) -> Result<Puller, CliError> {
+        let home = context.open_home()?;
+        let options = NodeOptions {
+            listen: Listen::Nowhere,
+            dht: Dht::Off,
+            private: swarm_key(self.swarm_key.clone())?,
+            ..NodeOptions::default()
+        };
+        let wanted = PullRequest {
+            root,
+            peers: self.peer.clone(),
+        };
+        let puller = Puller::start(&home, &options, wanted)?;
+        if !puller.is_of_agent() && self.peer.is_empty() {
+            return Err(CliError::usage(
+                "nobody is named to pull from, and no agent runs that knows somebody",
+            )
+            .hint("name a peer with `--peer`, or run `souverain agent run --peer …` first"));
+        }
+        if puller.is_of_agent() && self.swarm_key.is_some() {
+            return Err(CliError::usage(
+                "the agent that runs on this home has a network of its own",
+            )
+            .hint("leave out `--swarm-key`, or stop the agent"));
+        }
+        Ok(puller)
+    }
+}
+
+/// The root of a snapshot that is elsewhere.
+pub(super) fn whole_cid(snapshot: &SnapshotRef) -> Result<Cid, CliError> {
+    match snapshot {
+        SnapshotRef::Cid(root) => Ok(*root),
+        SnapshotRef::Prefix(_) => Err(CliError::usage("a snapshot is pulled by its whole CID")
+            .hint("`souverain list` prints it, where the snapshot is")),
+    }
 }
 
 #[derive(Serialize)]
@@ -42,33 +100,14 @@ struct Pulled {
 
 impl Args {
     pub(crate) fn run(self, context: &Context) -> Result<(), CliError> {
-        let SnapshotRef::Cid(root) = self.snapshot else {
-            return Err(CliError::usage("a snapshot is pulled by its whole CID")
-                .hint("`souverain list` prints it, where the snapshot is"));
-        };
-        let home = context.open_home()?;
-        let wanted = PullRequest {
-            root,
-            peers: self.peer,
-        };
+        let root = whole_cid(&self.snapshot)?;
+        let puller = self.from.puller(context, root)?;
         let bar = Bar::follow(&context.ui, "pulling", &context.progress);
-        let (now, progress) = (context.now(), &context.progress);
-        let report = if let Some(agent) = Client::connect(home.path()) {
-            if self.swarm_key.is_some() {
-                return Err(CliError::usage(
-                    "the agent that runs on this home has a network of its own",
-                )
-                .hint("leave out `--swarm-key`, or stop the agent"));
-            }
-            agent.pull(&wanted, &now, progress)?
+        let report = if self.streams.is_empty() {
+            let (arrivals, progress) = (Arrivals::default(), &context.progress);
+            puller.pull(&Scope::Whole, &context.now(), &arrivals, progress)?
         } else {
-            let options = NodeOptions {
-                listen: Listen::Nowhere,
-                dht: Dht::Off,
-                private: swarm_key(self.swarm_key)?,
-                ..NodeOptions::default()
-            };
-            daemon::pull_alone(&home, &options, &wanted, &now, progress)?
+            self.pull_streams(context, &puller)?
         };
         drop(bar);
         context.ui.note(summary(&report));
@@ -80,6 +119,30 @@ impl Args {
             peers: report.peers,
         };
         context.ui.answer("pulled", &pulled, root)
+    }
+
+    /// Pulls what says what the snapshot holds, and then what was named of it.
+    fn pull_streams(&self, context: &Context, puller: &Puller) -> Result<PullReport, CliError> {
+        let (arrivals, progress) = (Arrivals::default(), &context.progress);
+        let mut report = puller.pull(&Scope::Top, &context.now(), &arrivals, progress)?;
+        let store = puller.store()?;
+        let blocks = Blocks::Store(&store);
+        let snapshot = context.open(&blocks, &puller.root(), &self.open_with)?;
+        let selection = Selection {
+            sources: Vec::new(),
+            streams: self.streams.clone(),
+        };
+        let streams = import::choose(&snapshot, &selection)?;
+        let streams: Vec<_> = streams.into_iter().flat_map(|part| part.streams).collect();
+        report.add(pull_streams(
+            puller,
+            &snapshot,
+            &streams,
+            &context.now(),
+            &arrivals,
+            progress,
+        )?);
+        Ok(report)
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Each step runs this very program as a person would, so that what is shown is what works.
 
+mod running;
+
 use std::{
     env,
     path::{Path, PathBuf},
@@ -12,9 +14,11 @@ use std::{
 use agent::{compare, sample};
 use serde::Serialize;
 
+use running::Running;
+
 use crate::{context::Context, error::CliError, ui::Ui};
 
-/// Run the whole story on sample data: export, verify, hand over, restore, compare
+/// Run the whole story on sample data, from one live node to another
 ///
 /// Works in a directory of its own, with homes of its own, and cleans up after itself.
 #[derive(Debug, clap::Args)]
@@ -114,31 +118,55 @@ impl Story<'_> {
             &["--home", "here", "verify", cid],
         )?;
         self.step(
-            "Hand it over as one file",
-            &["--home", "here", "car", "export", cid, "handover.car"],
+            "Let every node have it that asks",
+            &["--home", "here", "share", cid, "--with", "public"],
+        )?;
+        let here = self.agent(
+            "Run the node of this home; it listens on this machine alone",
+            "here",
         )?;
         self.step(
             "Make a second home, elsewhere",
             &["--home", "there", "init"],
         )?;
+        let there = self.agent("Run its node too", "there")?;
+        let address = here.address().unwrap_or_default();
+        let peer = ["--home", "there", "migrate", cid, "--peer", address];
+        let into = ["--identity", "here/identity.txt", "--into", "restored"];
+        let statement = ["--statement", "statement.txt"];
         self.step(
-            "Take the snapshot in; every block is checked",
-            &["--home", "there", "car", "import", "handover.car"],
+            "Migrate: fetch it from the first node, restore it with the key, read it back, state both sides",
+            &[&peer[..], &into, &statement].concat(),
         )?;
-        let import = [
-            "--home",
-            "there",
-            "import",
-            cid,
-            "--identity",
-            "here/identity.txt",
-        ];
         self.step(
-            "Restore it there, with the key of the first home",
-            &[&import[..], &["--into", "restored"]].concat(),
+            "Check that statement, as anyone can",
+            &["--home", "there", "verify", "statement.txt"],
         )?;
+        self.step(
+            "Check the copy that the second node keeps, and could pass on",
+            &["--home", "there", "verify", cid, "--keyless"],
+        )?;
+        drop((here, there));
         self.compare()?;
         self.recover(cid)
+    }
+
+    /// Starts the agent of a home, and shows what it says when it is ready.
+    fn agent(&mut self, title: &str, home: &str) -> Result<Running, CliError> {
+        let started = Instant::now();
+        let mut command = Command::new(&self.program);
+        command.args(["--home", home, "agent", "run"]);
+        self.place(&mut command);
+        let running = Running::start(command)?;
+        let shown = format!("$ souverain --home {home} agent run");
+        self.show(title, &shown, started.elapsed(), &running.told)?;
+        if running.address().is_none() {
+            return Err(CliError::failed(format!(
+                "step {}: the agent did not start",
+                self.steps
+            )));
+        }
+        Ok(running)
     }
 
     /// Runs the program, and shows the command, its answer and its time.
@@ -152,12 +180,8 @@ impl Story<'_> {
 
     fn run(&mut self, title: &str, shown: &str, mut command: Command) -> Result<String, CliError> {
         let started = Instant::now();
-        let output = command
-            .current_dir(&self.directory)
-            .env_remove("SOUVERAIN_HOME")
-            .env_remove(crate::passphrase::VARIABLE)
-            .stdin(Stdio::null())
-            .output()?;
+        self.place(&mut command);
+        let output = command.stdin(Stdio::null()).output()?;
         self.context.stop_if_interrupted()?;
         let answer = String::from_utf8_lossy(&output.stdout).into_owned();
         self.show(title, shown, started.elapsed(), &answer)?;
@@ -170,6 +194,14 @@ impl Story<'_> {
             .hint("run `souverain -vv quickstart --keep DIR`, and the step again in DIR"));
         }
         Ok(answer)
+    }
+
+    /// Lets a command work in the story's directory, with its homes alone.
+    fn place(&self, command: &mut Command) {
+        command
+            .current_dir(&self.directory)
+            .env_remove("SOUVERAIN_HOME")
+            .env_remove(crate::passphrase::VARIABLE);
     }
 
     fn show(

@@ -10,6 +10,7 @@ use agent::{
 use cid::Cid;
 use serde::Serialize;
 
+use super::statement;
 use crate::{
     args::Share,
     context::Context,
@@ -24,11 +25,12 @@ use crate::{
 ///
 /// Without an identity (or with --keyless) the sealed blocks are checked: each against its CID, all
 /// there, nothing unknown. With one, also the content of every stream and its number of rows. Damage
-/// is reported per stream and segment; the exit code is then 3.
+/// is reported per stream and segment; the exit code is then 3. Of a statement, the signature is checked, and
+/// whether both sides held the same.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The snapshot: a CID, its first 8 or more characters, or a CAR file
-    #[arg(value_name = "CID|FILE.car")]
+    /// The snapshot: a CID, its first 8 or more characters, or a CAR file; or a statement of `souverain migrate`
+    #[arg(value_name = "CID|FILE")]
     input: Input,
     /// Check the sealed blocks only, as anyone can
     #[arg(long, conflicts_with_all = ["identities", "passphrase_file"])]
@@ -77,6 +79,11 @@ struct Wrong<'a> {
 
 impl Args {
     pub(crate) fn run(self, context: &Context) -> Result<(), CliError> {
+        if let Input::Car(path) = &self.input
+            && let Some(note) = statement::read(path)
+        {
+            return statement::verify(context, path, &note);
+        }
         let mut damaged = Vec::new();
         let verified = context.with_blocks(&self.input, "verify", |blocks, root| {
             self.verify(context, blocks, root, &mut damaged)

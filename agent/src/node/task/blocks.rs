@@ -2,20 +2,15 @@
 
 use std::sync::Arc;
 
-use libp2p::{
-    Multiaddr, PeerId,
-    core::ConnectedPoint,
-    swarm::dial_opts::{DialOpts, PeerCondition},
-};
+use libp2p::PeerId;
 use tokio::{sync::oneshot, task::spawn_blocking, time::Instant};
 
 use super::Task;
 use crate::{
     bitswap::{Input, SessionId},
     node::{
-        behaviour::AGENT,
+        Providers,
         exchange::{self, Exchange},
-        limits::{CONNECTIONS_FAR, FAR},
         session::{Inbox, SessionEvent},
     },
 };
@@ -27,62 +22,44 @@ impl Task {
 
     pub(super) fn open_session(
         &mut self,
-        peers: Vec<(PeerId, Multiaddr)>,
+        from: Providers,
         reply: oneshot::Sender<(SessionId, Arc<Inbox>)>,
     ) {
-        let mut ids: Vec<PeerId> = peers.iter().map(|(peer, _)| *peer).collect();
-        ids.sort();
-        ids.dedup();
-        let (session, inbox) = self.sessions.open(ids.clone());
+        let (session, inbox) = self.sessions.open(Vec::new());
         self.exchange().handle(Input::OpenSession { session });
-        for peer in ids {
-            self.exchange().handle(Input::AddPeer { session, peer });
-            if self.peers.get(&peer).is_some_and(|peer| peer.speaks) {
-                self.sessions.tell(session, SessionEvent::Connected(peer));
+        match from {
+            Providers::Named(peers) => {
+                for (peer, address) in peers {
+                    self.ask(session, peer);
+                    let connected = self.peers.contains_key(&peer);
+                    self.dialling.want(Instant::now(), peer, address, connected);
+                }
+                self.sessions.tell(session, SessionEvent::Searched);
             }
-            self.widen(peer);
-        }
-        for (peer, address) in peers {
-            let connected = self.peers.contains_key(&peer);
-            self.dialling.want(Instant::now(), peer, address, connected);
+            Providers::Known(root) => {
+                let known: Vec<PeerId> = self.peers.keys().copied().collect();
+                for peer in known {
+                    self.ask(session, peer);
+                }
+                self.find(session, &root);
+            }
         }
         if reply.send((session, inbox)).is_err() {
             self.close_session(session);
         }
     }
 
-    /// Opens more connections with a peer that is far away, and that blocks are wanted of: what one of
-    /// them carries is bounded by its window and by what gets lost. Other programs send over one alone.
-    pub(super) fn widen(&mut self, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(&id) else {
-            return;
-        };
-        let is_ours = |agent: &String| agent.starts_with(AGENT);
-        if peer.widened
-            || !peer.rtt.is_some_and(|rtt| rtt >= FAR)
-            || !peer.agent.as_ref().is_some_and(is_ours)
-            || !self.sessions.has(&id)
-        {
+    /// Lets a session ask a peer too.
+    pub(super) fn ask(&mut self, session: SessionId, peer: PeerId) {
+        if !self.sessions.add(session, peer) {
             return;
         }
-        let dialled = peer.connections.values().find_map(|point| match point {
-            ConnectedPoint::Dialer { address, .. } if !point.is_relayed() => Some(address.clone()),
-            _ => None,
-        });
-        let Some(address) = dialled else {
-            return;
-        };
-        peer.widened = true;
-        for _ in peer.connections.len()..CONNECTIONS_FAR {
-            let dial = DialOpts::peer_id(id)
-                .condition(PeerCondition::Always)
-                .addresses(vec![address.clone()])
-                .allocate_new_port()
-                .build();
-            if let Err(error) = self.swarm.dial(dial) {
-                tracing::debug!(peer = %id, %error, "not dialled");
-            }
+        self.exchange().handle(Input::AddPeer { session, peer });
+        self.sessions.tell(session, SessionEvent::Found(peer));
+        if self.peers.get(&peer).is_some_and(|peer| peer.speaks) {
+            self.sessions.tell(session, SessionEvent::Connected(peer));
         }
+        self.widen(peer);
     }
 
     pub(super) fn close_session(&mut self, session: SessionId) {
