@@ -65,6 +65,22 @@ impl Kubo {
     /// It does not get ready.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_with(|_| ())
+    }
+
+    /// Starts one that speaks with those alone who have the key in this file.
+    ///
+    /// # Panics
+    /// It does not get ready.
+    #[must_use]
+    pub fn start_in_private_network(key: &Path) -> Self {
+        Self::start_with(|repository| {
+            std::fs::copy(key, repository.join("swarm.key")).expect("copies");
+        })
+    }
+
+    /// Starts one whose repository is prepared.
+    fn start_with(prepare: impl FnOnce(&Path)) -> Self {
         let repository = tempfile::tempdir().expect("a temporary directory");
         let run = |args: &[&str]| {
             let output = command(repository.path(), args).output().expect("runs");
@@ -74,6 +90,7 @@ impl Kubo {
         for (key, value) in CONFINED {
             run(&["config", "--json", key, value]);
         }
+        prepare(repository.path());
         let mut daemon = command(repository.path(), &["daemon"])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

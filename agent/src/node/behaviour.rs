@@ -28,6 +28,8 @@ use super::{
 pub(super) const OWN_DHT: StreamProtocol = StreamProtocol::new("/souverain/kad/1.0.0");
 /// The DHT that IPFS nodes share.
 pub(super) const PUBLIC_DHT: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
+/// What identify says of the program, before its version.
+pub(super) const AGENT: &str = "souverain/";
 /// What identify says of the family of protocols.
 const PROTOCOL_VERSION: &str = "ipfs/0.1.0";
 
@@ -66,7 +68,7 @@ impl Behaviour {
             .relay
             .then(|| relay::Behaviour::new(peer, relayed()));
         let identify = identify::Config::new(PROTOCOL_VERSION.to_owned(), key.public())
-            .with_agent_version(format!("souverain/{}", env!("CARGO_PKG_VERSION")))
+            .with_agent_version(format!("{AGENT}{}", env!("CARGO_PKG_VERSION")))
             .with_push_listen_addr_updates(true);
         Ok(Self {
             limits: connection_limits::Behaviour::new(connection_limits()),

@@ -12,6 +12,11 @@ pub const CONNECTIONS_PER_PEER_MAX: u32 = 4;
 pub const CONNECTIONS_PENDING_INBOUND_MAX: u32 = 64;
 /// Most outbound connections that are not authenticated yet.
 pub const CONNECTIONS_PENDING_OUTBOUND_MAX: u32 = 64;
+/// Connections with a peer of the same kind that blocks are fetched over, when it is far away: each has its
+/// own window, and its own losses.
+pub const CONNECTIONS_FAR: usize = 3;
+/// Round trip from which a peer is far away.
+pub const FAR: Duration = Duration::from_millis(20);
 /// Most streams of a connection, in each direction.
 pub const STREAMS_MAX: u32 = 512;
 /// Most inbound streams of a connection whose protocol is not agreed on yet.
@@ -37,7 +42,7 @@ pub const ADDRESS_BURST: u32 = 256;
 /// Inbound connections from one address that are accepted each second after that.
 pub const ADDRESS_PER_SECOND: u32 = 32;
 /// Connections that one peer may open at once.
-pub const PEER_BURST: u32 = 16;
+pub const PEER_BURST: u32 = 64;
 /// Connections that one peer may open each second after that.
 pub const PEER_PER_SECOND: u32 = 1;
 /// Addresses and peers whose rates are remembered, each.

@@ -25,6 +25,7 @@ use tokio::{
 
 mod blocks;
 mod providers;
+mod widen;
 
 use providers::Provided;
 
@@ -115,6 +116,8 @@ struct Peer {
     rtt: Option<Duration>,
     /// Whether it can be asked for blocks.
     speaks: bool,
+    /// Whether more connections with it were opened, because it is far away.
+    widened: bool,
 }
 
 impl Task {
@@ -255,6 +258,7 @@ impl Task {
                         .tell_of(&peer_id, || SessionEvent::Disconnected(peer_id));
                 } else if let Some(peer) = self.peers.get_mut(&peer_id) {
                     peer.connections.remove(&connection_id);
+                    peer.widened = false;
                 }
             }
             SwarmEvent::IncomingConnectionError {
@@ -290,13 +294,14 @@ impl Task {
                 self.identified(peer_id, info);
             }
             BehaviourEvent::Ping(ping::Event {
-                peer,
+                peer: peer_id,
                 result: Ok(rtt),
                 ..
             }) => {
-                if let Some(peer) = self.peers.get_mut(&peer) {
+                if let Some(peer) = self.peers.get_mut(&peer_id) {
                     peer.rtt = Some(rtt);
                 }
+                self.widen(peer_id);
             }
             BehaviourEvent::Dht(event) => self.on_dht(event),
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.discovered(found),
@@ -310,6 +315,7 @@ impl Task {
             let name = info.agent_version.chars().filter(printable);
             peer.agent = Some(name.take(AGENT_NAME_LEN_MAX).collect());
         }
+        self.widen(id);
         if let Some(dht) = self.swarm.behaviour_mut().dht.as_mut()
             && dht
                 .protocol_names()

@@ -77,7 +77,7 @@ pub(super) struct Exchange {
     engine: Engine,
     peers: HashMap<PeerId, Vec<Connection>>,
     /// Messages that were given to a connection.
-    sending: HashMap<MessageId, (PeerId, ConnectionId)>,
+    sending: HashMap<MessageId, Sending>,
     memory: Memory,
     started: Instant,
     clock: Clock,
@@ -90,8 +90,40 @@ pub(super) struct Exchange {
 #[derive(Debug)]
 struct Connection {
     id: ConnectionId,
-    /// Whether a relay is in between, which is slow, and limited.
-    relayed: bool,
+    way: Way,
+    /// Bytes of blocks that it was given, and has not sent.
+    unsent_bytes: usize,
+}
+
+/// What a connection goes over; the first is the best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    Tcp,
+    Quic,
+    /// A relay is in between, which is slow, and limited.
+    Relayed,
+}
+
+impl Way {
+    fn of(address: &Multiaddr) -> Self {
+        let has = |wanted: Part<'_>| address.iter().any(|part| part == wanted);
+        if has(Part::P2pCircuit) {
+            Self::Relayed
+        } else if has(Part::QuicV1) {
+            Self::Quic
+        } else {
+            Self::Tcp
+        }
+    }
+}
+
+/// A message that a connection was given.
+#[derive(Debug)]
+struct Sending {
+    peer: PeerId,
+    connection: ConnectionId,
+    /// Those of its blocks.
+    bytes: usize,
 }
 
 impl Exchange {
@@ -128,13 +160,17 @@ impl Exchange {
     }
 
     fn connected(&mut self, peer: PeerId, id: ConnectionId, address: &Multiaddr) {
-        let relayed = address.iter().any(|part| part == Part::P2pCircuit);
+        let way = Way::of(address);
         let connections = self.peers.entry(peer).or_default();
-        let connection = Connection { id, relayed };
+        let connection = Connection {
+            id,
+            way,
+            unsent_bytes: 0,
+        };
         // The direct ones come first, the oldest of them at the front.
         let place = connections
             .iter()
-            .position(|other| other.relayed && !relayed)
+            .position(|other| other.way == Way::Relayed && way != Way::Relayed)
             .unwrap_or(connections.len());
         connections.insert(place, connection);
     }
@@ -143,7 +179,7 @@ impl Exchange {
         let lost: Vec<MessageId> = self
             .sending
             .iter()
-            .filter(|(_, way)| **way == (peer, id))
+            .filter(|(_, sending)| sending.connection == id)
             .map(|(message, _)| *message)
             .collect();
         for message in &lost {
@@ -221,16 +257,44 @@ impl Exchange {
             return self.handle(Input::SendFailed { peer, message });
         };
         // Another connection may do better than the one over which the peer was silent.
-        if send.again && connections.len() > 1 && !connections[1].relayed {
+        if send.again && connections.len() > 1 && connections[1].way != Way::Relayed {
             connections.rotate_left(1);
         }
-        let connection = connections[0].id;
-        self.sending.insert(send.id, (peer, connection));
+        let bytes = send.message.blocks.iter().map(|b| b.bytes.len()).sum();
+        // Blocks are spread over all connections of the kind; words go over one, in their order.
+        let way = connections[0].way;
+        let alike = connections
+            .iter_mut()
+            .take(if bytes == 0 { 1 } else { usize::MAX })
+            .filter(|connection| connection.way == way);
+        let Some(chosen) = alike.min_by_key(|connection| connection.unsent_bytes) else {
+            return;
+        };
+        chosen.unsent_bytes += bytes;
+        let connection = chosen.id;
+        let sending = Sending {
+            peer,
+            connection,
+            bytes,
+        };
+        self.sending.insert(send.id, sending);
         self.events.push_back(ToSwarm::NotifyHandler {
             peer_id: peer,
             handler: NotifyHandler::One(connection),
             event: send,
         });
+    }
+
+    /// A connection is done with a message.
+    fn done(&mut self, message: MessageId) {
+        let Some(done) = self.sending.remove(&message) else {
+            return;
+        };
+        let connections = self.peers.get_mut(&done.peer);
+        let mut connections = connections.into_iter().flatten();
+        if let Some(connection) = connections.find(|c| c.id == done.connection) {
+            connection.unsent_bytes -= done.bytes;
+        }
     }
 
     /// Whether the engine's deadline has come.
@@ -307,11 +371,11 @@ impl NetworkBehaviour for Exchange {
             Told::Receiving => Input::Receiving { peer },
             Told::Sending => Input::Sending { peer },
             Told::Sent(message) => {
-                self.sending.remove(&message);
+                self.done(message);
                 Input::Sent { peer, message }
             }
             Told::SendFailed(message) => {
-                self.sending.remove(&message);
+                self.done(message);
                 Input::SendFailed { peer, message }
             }
         };

@@ -59,6 +59,7 @@ impl Task {
         if self.peers.get(&peer).is_some_and(|peer| peer.speaks) {
             self.sessions.tell(session, SessionEvent::Connected(peer));
         }
+        self.widen(peer);
     }
 
     pub(super) fn close_session(&mut self, session: SessionId) {
