@@ -15,6 +15,7 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 use libp2p::{Multiaddr, PeerId};
 use protocol::{
     block::{Block, CODEC_DAG_PB},
+    car::CarError,
     unixfs::{Link, NodeError},
 };
 use serde::{Deserialize, Serialize};
@@ -28,9 +29,12 @@ use crate::{
     progress::Progress,
 };
 
+mod car;
 mod peers;
 
 use peers::Peers;
+
+pub(crate) use car::CarPull;
 
 /// Blocks that are wanted at once.
 const WANTED_MAX: usize = 2048;
@@ -116,6 +120,15 @@ pub enum PullError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A block came that nobody asked for.
+    #[error("{cid} came, and was not asked for")]
+    Unwanted {
+        /// The block.
+        cid: Cid,
+    },
+    /// A CAR that came is malformed, or a block in it does not match its CID.
+    #[error("what came is no CAR, or not a whole one")]
+    Car(#[source] CarError),
     /// There are more directories than a snapshot has.
     #[error("more than {NODES_MAX} directories")]
     TooManyNodes,

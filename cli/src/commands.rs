@@ -10,6 +10,7 @@ mod import;
 mod init;
 mod list;
 mod man;
+mod pin;
 mod pull;
 mod quickstart;
 mod recipients;
@@ -39,6 +40,8 @@ pub(crate) enum Command {
     Pull(pull::Args),
     Share(share::Args),
     #[command(subcommand)]
+    Pin(pin::Command),
+    #[command(subcommand)]
     Agent(agent::Command),
     Quickstart(quickstart::Args),
     Completions(completions::Args),
@@ -51,6 +54,8 @@ impl Command {
         match self {
             Self::Export(args) => args.goes_on(),
             Self::Car(command) => matches!(command, car::Command::Import(_)),
+            Self::Pin(command) => command.goes_on(),
+            Self::Pull(_) => true,
             _ => false,
         }
     }
@@ -69,6 +74,7 @@ impl Command {
             Self::Recipients(command) => command.run(context),
             Self::Pull(args) => args.run(context),
             Self::Share(args) => args.run(context),
+            Self::Pin(command) => command.run(context),
             Self::Agent(command) => command.run(context),
             Self::Quickstart(args) => args.run(context),
             Self::Completions(args) => args.run(context),

@@ -2,10 +2,12 @@
 
 pub mod disk;
 pub mod forge;
+pub mod http;
 pub mod kubo;
 pub mod node;
 pub mod packs;
 pub mod peer;
 pub mod postgres;
 pub mod program;
+pub mod relay;
 pub mod running;

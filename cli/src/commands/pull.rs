@@ -1,4 +1,4 @@
-//! `pull`: a snapshot from peers.
+//! `pull`: a snapshot from peers, or from a Kubo.
 
 use std::path::PathBuf;
 
@@ -8,12 +8,17 @@ use agent::{
     node::{Dht, Listen, Multiaddr, NodeOptions},
     pull::{PeerShare, PullReport},
 };
+use cid::Cid;
 use serde::Serialize;
+use store::Store;
 
 use super::agent::swarm_key;
-use crate::{context::Context, error::CliError, progress::Bar, reference::SnapshotRef, ui::Size};
+use crate::{
+    backend::BackendArgs, context::Context, error::CliError, progress::Bar, reference::SnapshotRef,
+    ui::Size,
+};
 
-/// Fetch a snapshot from peers, check it, and keep it
+/// Fetch a snapshot from peers or a Kubo, check it, and keep it
 ///
 /// Every block is checked against its CID as it comes, and becomes durable as it comes: run the
 /// same command again after an interruption, and only what is missing is fetched. If an agent
@@ -24,11 +29,13 @@ pub(crate) struct Args {
     #[arg(value_name = "CID")]
     snapshot: SnapshotRef,
     /// Peer that may have it, as `souverain agent run` prints it: an address that ends with /p2p/PEER
-    #[arg(long, value_name = "MULTIADDR", required = true)]
+    #[arg(long, value_name = "MULTIADDR", required_unless_present = "backend")]
     peer: Vec<Multiaddr>,
     /// Key of a private network, as Kubo has it in swarm.key; a running agent has its own
     #[arg(long, value_name = "FILE")]
     swarm_key: Option<PathBuf>,
+    #[command(flatten)]
+    backend: BackendArgs,
 }
 
 #[derive(Serialize)]
@@ -47,6 +54,25 @@ impl Args {
                 .hint("`souverain list` prints it, where the snapshot is"));
         };
         let home = context.open_home()?;
+        if let Some(kubo) = self.backend.connect(context)? {
+            if !self.peer.is_empty() || self.swarm_key.is_some() {
+                return Err(
+                    CliError::usage("a snapshot comes from peers or from a Kubo")
+                        .hint("leave out `--peer` and `--swarm-key`, or `--backend`"),
+                );
+            }
+            let (store, _) = Store::open_salvaging(home.path(), "pull")?;
+            let bar = Bar::follow(&context.ui, "pulling", &context.progress);
+            let report = kubo.fetch(&store, &root, &context.now(), &context.progress)?;
+            drop(bar);
+            return answer(context, &root, report);
+        }
+        if self.peer.is_empty() {
+            return Err(
+                CliError::usage("it is not said where the snapshot comes from")
+                    .hint("pass `--peer MULTIADDR`, or `--backend kubo=URL`"),
+            );
+        }
         let wanted = PullRequest {
             root,
             peers: self.peer,
@@ -71,16 +97,20 @@ impl Args {
             daemon::pull_alone(&home, &options, &wanted, &now, progress)?
         };
         drop(bar);
-        context.ui.note(summary(&report));
-        let pulled = Pulled {
-            cid: root.to_string(),
-            blocks: report.blocks,
-            bytes: report.bytes,
-            blocks_kept: report.blocks_kept,
-            peers: report.peers,
-        };
-        context.ui.answer("pulled", &pulled, root)
+        answer(context, &root, report)
     }
+}
+
+fn answer(context: &Context, root: &Cid, report: PullReport) -> Result<(), CliError> {
+    context.ui.note(summary(&report));
+    let pulled = Pulled {
+        cid: root.to_string(),
+        blocks: report.blocks,
+        bytes: report.bytes,
+        blocks_kept: report.blocks_kept,
+        peers: report.peers,
+    };
+    context.ui.answer("pulled", &pulled, root)
 }
 
 fn summary(report: &PullReport) -> String {
