@@ -73,11 +73,12 @@ pub enum HandoverError {
     Interrupted,
 }
 
-/// Goes through all blocks of a snapshot, each checked, parents before children.
+/// Goes through the wanted blocks of a snapshot, each checked, parents before children.
 fn each_block(
     blocks: &Blocks<'_>,
     root: &Cid,
     progress: &Progress,
+    is_wanted: &dyn Fn(&Cid) -> bool,
     take: &mut dyn FnMut(&str, &Block) -> Result<(), HandoverError>,
 ) -> Result<(), HandoverError> {
     let get = &mut |cid: &Cid| Ok(blocks.block(cid)?);
@@ -86,10 +87,12 @@ fn each_block(
             return Err(HandoverError::Interrupted);
         }
         let len = match visit {
+            Visit::Public { block, .. } if !is_wanted(block.cid()) => 0,
             Visit::Public { path, block } => {
                 take(path, block)?;
                 block.bytes().len()
             }
+            Visit::Object(object) if !is_wanted(&object.cid()) => 0,
             Visit::Object(object) => {
                 let (path, cid) = (path_of(&object), object.cid());
                 let damaged = |reason: &str| HandoverError::Damaged {
@@ -133,15 +136,32 @@ pub fn car_export(
     name: &Path,
     progress: &Progress,
 ) -> Result<u64, HandoverError> {
+    let (_, bytes) = car_of(blocks, root, &|_| true, out, name, progress)?;
+    Ok(bytes)
+}
+
+/// Writes those blocks of a snapshot as a CARv1 that are wanted, and returns how many, and their bytes.
+///
+/// # Errors
+/// As [`car_export`].
+pub(crate) fn car_of(
+    blocks: &Blocks<'_>,
+    root: &Cid,
+    is_wanted: &dyn Fn(&Cid) -> bool,
+    out: impl Write,
+    name: &Path,
+    progress: &Progress,
+) -> Result<(u64, u64), HandoverError> {
     let failed = |cause| HandoverError::Write {
         path: name.to_owned(),
         cause,
     };
     let mut writer = car::Writer::new(out, &[*root]).map_err(failed)?;
-    let mut bytes = 0;
+    let (mut count, mut bytes) = (0, 0);
     let mut written = HashSet::new();
-    each_block(blocks, root, progress, &mut |_, block| {
+    each_block(blocks, root, progress, is_wanted, &mut |_, block| {
         if block.cid().codec() != CODEC_DAG_PB || written.insert(*block.cid()) {
+            count += 1;
             bytes += block.bytes().len() as u64;
             writer.write(block).map_err(failed)?;
         }
@@ -151,7 +171,7 @@ pub fn car_export(
         .finish()
         .and_then(|mut out| out.flush())
         .map_err(failed)?;
-    Ok(bytes)
+    Ok((count, bytes))
 }
 
 /// What was taken in of a CAR.
@@ -371,7 +391,7 @@ pub fn get(
         .tempdir_in(parent)
         .map_err(failed(parent))?;
     let mut bytes = 0;
-    each_block(blocks, root, progress, &mut |path, block| {
+    each_block(blocks, root, progress, &|_| true, &mut |path, block| {
         if block.cid().codec() == CODEC_DAG_PB {
             return Ok(());
         }

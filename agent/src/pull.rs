@@ -15,6 +15,7 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 use libp2p::{Multiaddr, PeerId};
 use protocol::{
     block::{Block, CODEC_DAG_PB},
+    car::CarError,
     snapshot::OBJECTS,
     unixfs::{Link, NodeError},
 };
@@ -30,6 +31,7 @@ use crate::{
 };
 
 mod arrivals;
+mod car;
 mod peers;
 mod puller;
 mod scope;
@@ -40,6 +42,8 @@ use peers::Peers;
 pub use puller::{Puller, PullerError};
 pub use scope::{PullRequest, Scope};
 pub use streams::pull_streams;
+
+pub(crate) use car::CarPull;
 
 /// Blocks that are wanted at once.
 const WANTED_MAX: usize = 2048;
@@ -149,6 +153,15 @@ pub enum PullError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A block came that nobody asked for.
+    #[error("{cid} came, and was not asked for")]
+    Unwanted {
+        /// The block.
+        cid: Cid,
+    },
+    /// A CAR that came is malformed, or a block in it does not match its CID.
+    #[error("what came is no CAR, or not a whole one")]
+    Car(#[source] CarError),
     /// There are more directories than a snapshot has.
     #[error("more than {NODES_MAX} directories")]
     TooManyNodes,

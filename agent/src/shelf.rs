@@ -265,7 +265,11 @@ impl Index {
 }
 
 /// All blocks under some roots that are here, at most `max`, sorted.
-fn blocks_under(store: &Store, roots: Vec<Cid>, max: usize) -> Result<Vec<[u8; 16]>, StoreError> {
+pub(crate) fn blocks_under(
+    store: &Store,
+    roots: Vec<Cid>,
+    max: usize,
+) -> Result<Vec<[u8; 16]>, StoreError> {
     let mut blocks = Vec::new();
     let mut nodes = HashSet::new();
     let mut todo = roots;

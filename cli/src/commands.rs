@@ -11,6 +11,7 @@ mod init;
 mod list;
 mod man;
 mod migrate;
+mod pin;
 mod pull;
 mod quickstart;
 mod recipients;
@@ -42,6 +43,8 @@ pub(crate) enum Command {
     Migrate(migrate::Args),
     Share(share::Args),
     #[command(subcommand)]
+    Pin(pin::Command),
+    #[command(subcommand)]
     Agent(agent::Command),
     Quickstart(quickstart::Args),
     Completions(completions::Args),
@@ -54,6 +57,8 @@ impl Command {
         match self {
             Self::Export(args) => args.goes_on(),
             Self::Car(command) => matches!(command, car::Command::Import(_)),
+            Self::Pin(command) => command.goes_on(),
+            Self::Pull(_) => true,
             _ => false,
         }
     }
@@ -73,6 +78,7 @@ impl Command {
             Self::Pull(args) => args.run(context),
             Self::Migrate(args) => args.run(context),
             Self::Share(args) => args.run(context),
+            Self::Pin(command) => command.run(context),
             Self::Agent(command) => command.run(context),
             Self::Quickstart(args) => args.run(context),
             Self::Completions(args) => args.run(context),

@@ -14,11 +14,13 @@ use agent::{
     import::ImportError,
     keyring::KeyringError,
     keys::{IdentityError, RecipientError},
+    kubo::{EndpointError, KuboError},
     migrate::MigrateError,
     node::NodeError,
     open::OpenSnapshotError,
     pull::{PullError, PullerError},
     recipients::RecipientsError,
+    secret_file::SecretFileError,
     source::SourceError,
     target::TargetError,
 };
@@ -60,6 +62,14 @@ const NOT_THERE: &str =
     "see that the other node runs and listens where you say: `souverain agent status` there";
 const FREE_ADDRESS: &str = "choose an address of this machine and a free port, such as 127.0.0.1:0";
 const OTHER_CID: &str = "take the CID from whoever made the snapshot: `souverain list` there";
+
+const LIES: &str =
+    "who sent this is damaged or lies; what came before is kept: pull from somebody else";
+const KUBO_GOES_ON: &str =
+    "see that the Kubo runs, and run the same command again: what arrived is not sent again";
+const KUBO_ADDRESS: &str = "give the address of its RPC, as `ipfs config Addresses.API` prints it: `--backend kubo=http://127.0.0.1:5001`";
+const KUBO_CALLS: &str = "set SOUVERAIN_KUBO_AUTH, or name a file with `--kubo-auth`, with an AuthSecret of its API.Authorizations \
+     that may use version, block/stat, dag/export, dag/import, pin/add, pin/ls and pin/rm below /api/v0";
 
 /// Looks through an error and its causes for one that something is known about.
 pub(crate) fn advise(error: &(dyn Error + 'static)) -> Advice {
@@ -137,6 +147,12 @@ fn unwrapped<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) 
             Some(PullError::Handover(e)) => Some(e),
             _ => None,
         },
+        e if e.is::<KuboError>() => match e.downcast_ref() {
+            Some(KuboError::Handover(e)) => Some(e),
+            Some(KuboError::Pull(e)) => Some(e),
+            Some(KuboError::Blocks(e)) => Some(e),
+            _ => None,
+        },
         e if e.is::<CatalogError>() => match e.downcast_ref() {
             Some(CatalogError::Store(e)) => Some(e),
             _ => None,
@@ -177,6 +193,9 @@ fn about(error: &(dyn Error + 'static)) -> Option<Advice> {
         .or_else(|| of(error, |_: &HttpError| Some(failed(FREE_ADDRESS))))
         .or_else(|| of(error, about_pull))
         .or_else(|| of(error, about_control))
+        .or_else(|| of(error, about_kubo))
+        .or_else(|| of(error, about_endpoint))
+        .or_else(|| of(error, |e: &SecretFileError| Some(failed(e.hint()))))
         .or_else(|| of(error, |_: &Damage| Some(unverified(OTHER_COPY))))
         .or_else(|| of(error, |_: &Box<Damage>| Some(unverified(OTHER_COPY))))
         .or_else(|| of(error, about_io))
@@ -372,7 +391,42 @@ fn about_pull(error: &PullError) -> Option<Advice> {
         PullError::NoProvider { .. } => failed(NOT_FOUND),
         PullError::Stalled { .. } => failed("run the same command again; what was durable is kept"),
         PullError::NotSnapshot { .. } | PullError::Node { .. } => unverified(OTHER_CID),
+        PullError::Unwanted { .. } | PullError::Car(_) => unverified(LIES),
         _ => return None,
+    })
+}
+
+fn about_kubo(error: &KuboError) -> Option<Advice> {
+    Some(match error {
+        KuboError::Unreachable { .. } => {
+            failed(format!("see that `ipfs daemon` runs; {KUBO_ADDRESS}"))
+        }
+        KuboError::Refused { .. } => failed(KUBO_CALLS),
+        KuboError::NotKubo { .. } | KuboError::Malformed { .. } | KuboError::TooLong { .. } => {
+            failed(KUBO_ADDRESS)
+        }
+        KuboError::Old { .. } => failed("use a later version of Kubo"),
+        KuboError::Said { .. } => failed("the log of the Kubo may say more: `ipfs log tail`"),
+        KuboError::Broken { .. } | KuboError::CutOff { .. } | KuboError::Stalled { .. } => {
+            failed(KUBO_GOES_ON)
+        }
+        KuboError::OtherRoot { .. } => unverified("do not count on what this Kubo says"),
+        KuboError::NotThere { .. } => failed(
+            "where the snapshot is, `souverain pin add CID --backend kubo=URL` sends what is missing",
+        ),
+        KuboError::NotPinned { .. } => {
+            failed("`souverain pin list` shows what is; other pins are left alone")
+        }
+        _ => return None,
+    })
+}
+
+fn about_endpoint(error: &EndpointError) -> Option<Advice> {
+    Some(match error {
+        EndpointError::Secret => usage(
+            "put `basic:USER:PASSWORD` into SOUVERAIN_KUBO_AUTH, or into a file for `--kubo-auth`",
+        ),
+        EndpointError::Malformed(_) => usage(KUBO_ADDRESS),
     })
 }
 

@@ -6,6 +6,7 @@
 //! alone, standard error everything else.
 
 mod args;
+mod backend;
 mod commands;
 mod context;
 mod error;

@@ -3,12 +3,14 @@
 pub mod disk;
 pub mod forge;
 pub mod helia;
+pub mod http;
 pub mod kubo;
 pub mod node;
 pub mod packs;
 pub mod peer;
 pub mod postgres;
 pub mod program;
+pub mod relay;
 pub mod running;
 pub mod web;
 pub mod wire;

@@ -24,7 +24,9 @@ use protocol::{
 use serde::Serialize;
 use store::Store;
 
+use super::pin;
 use crate::{
+    backend::BackendArgs,
     context::Context,
     error::CliError,
     output_file::OutputFile,
@@ -43,7 +45,8 @@ use crate::{
 #[command(after_help = "Examples:\n  \
     souverain export ~/photos sqlite:shop.sqlite\n  \
     souverain export postgres://backup@db/shop --to age1…\n  \
-    souverain export ~/photos --car - | ssh host 'cat > photos.car'")]
+    souverain export ~/photos --car - | ssh host 'cat > photos.car'\n  \
+    souverain export ~/photos --backend kubo=http://127.0.0.1:5001")]
 pub(crate) struct Args {
     /// What to export
     #[arg(value_name = "SOURCE", required = true)]
@@ -71,8 +74,10 @@ pub(crate) struct Args {
     post_quantum: bool,
     /// Write the snapshot to a CAR file, not to the store; or to standard output with -, and the
     /// CID to standard error
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "backend")]
     car: Option<PathBuf>,
+    #[command(flatten)]
+    backend: BackendArgs,
     /// Go on without files that cannot be read, and warn of each
     #[arg(long)]
     skip_unreadable: bool,
@@ -134,6 +139,8 @@ impl Args {
 
     fn to_store(&self, context: &Context) -> Result<(), CliError> {
         let home = context.open_home()?;
+        // Before the work, so that it is not for nothing.
+        let kubo = self.backend.connect(context)?;
         let recipients = self.recipients(context, Some(&home))?;
         let identities = own_identities(context, &home)?;
         let store = Store::open(home.path(), "export")?;
@@ -150,7 +157,16 @@ impl Args {
         };
         let started = Instant::now();
         let report = self.export(context, Some(&home), &keys, &secrets, destination)?;
-        self.answer(context, &report, started)
+        let (Some(kubo), Some(root), false) = (kubo, report.root, self.dry_run) else {
+            return self.answer(context, &report, started);
+        };
+        let published = pin::publish(context, &kubo, &home, &store, &root).map_err(|error| {
+            error.hint_more(&format!(
+                "the snapshot is in this home: `souverain pin add {root} --backend …` publishes it"
+            ))
+        })?;
+        self.answer(context, &report, started)?;
+        pin::answer(context, &self.backend, &root, &published, None)
     }
 
     /// Without a store, and without a home if recipients are named.

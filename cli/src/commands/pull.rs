@@ -1,4 +1,4 @@
-//! `pull`: a snapshot from peers.
+//! `pull`: a snapshot from peers, or from a Kubo.
 
 use std::path::PathBuf;
 
@@ -11,14 +11,15 @@ use agent::{
 };
 use cid::Cid;
 use serde::Serialize;
+use store::Store;
 
 use super::agent::swarm_key;
 use crate::{
-    context::Context, error::CliError, progress::Bar, prompt::OpenWith, reference::SnapshotRef,
-    ui::Size,
+    backend::BackendArgs, context::Context, error::CliError, progress::Bar, prompt::OpenWith,
+    reference::SnapshotRef, ui::Size,
 };
 
-/// Fetch a snapshot from peers, check it, and keep it
+/// Fetch a snapshot from peers or a Kubo, check it, and keep it
 ///
 /// Every block is checked against its CID as it comes, and becomes durable as it comes: run the
 /// same command again after an interruption, and only what is missing is fetched. If an agent
@@ -31,6 +32,8 @@ pub(crate) struct Args {
     snapshot: SnapshotRef,
     #[command(flatten)]
     from: From,
+    #[command(flatten)]
+    backend: BackendArgs,
     /// Fetch only this stream: a table, or a tree, to import with the same option
     #[arg(long = "stream", value_name = "NAME")]
     streams: Vec<String>,
@@ -54,6 +57,11 @@ pub(super) struct From {
 }
 
 impl From {
+    /// Whether peers, or their network, are named.
+    fn is_named(&self) -> bool {
+        !self.peer.is_empty() || self.swarm_key.is_some()
+    }
+
     /// Makes ready to pull a snapshot.
     pub(super) fn puller(&self, context: &Context, root: Cid) -> Result<Puller, CliError> {
         let home = context.open_home()?;
@@ -109,6 +117,20 @@ struct Pulled {
 impl Args {
     pub(crate) fn run(self, context: &Context) -> Result<(), CliError> {
         let root = whole_cid(&self.snapshot)?;
+        if let Some(kubo) = self.backend.connect(context)? {
+            if self.from.is_named() || !self.streams.is_empty() {
+                return Err(CliError::usage(
+                    "a whole snapshot comes from a Kubo, and from nobody else",
+                )
+                .hint("leave out `--peer`, `--swarm-key` and `--stream`, or `--backend`"));
+            }
+            let home = context.open_home()?;
+            let (store, _) = Store::open_salvaging(home.path(), "pull")?;
+            let bar = Bar::follow(&context.ui, "pulling", &context.progress);
+            let report = kubo.fetch(&store, &root, &context.now(), &context.progress)?;
+            drop(bar);
+            return answer(context, &root, report);
+        }
         let puller = self.from.puller(context, root)?;
         let bar = Bar::follow(&context.ui, "pulling", &context.progress);
         let report = if self.streams.is_empty() {
@@ -118,15 +140,7 @@ impl Args {
             self.pull_streams(context, &puller)?
         };
         drop(bar);
-        context.ui.note(summary(&report));
-        let pulled = Pulled {
-            cid: root.to_string(),
-            blocks: report.blocks,
-            bytes: report.bytes,
-            blocks_kept: report.blocks_kept,
-            peers: report.peers,
-        };
-        context.ui.answer("pulled", &pulled, root)
+        answer(context, &root, report)
     }
 
     /// Pulls what says what the snapshot holds, and then what was named of it.
@@ -152,6 +166,18 @@ impl Args {
         )?);
         Ok(report)
     }
+}
+
+fn answer(context: &Context, root: &Cid, report: PullReport) -> Result<(), CliError> {
+    context.ui.note(summary(&report));
+    let pulled = Pulled {
+        cid: root.to_string(),
+        blocks: report.blocks,
+        bytes: report.bytes,
+        blocks_kept: report.blocks_kept,
+        peers: report.peers,
+    };
+    context.ui.answer("pulled", &pulled, root)
 }
 
 fn summary(report: &PullReport) -> String {
