@@ -23,6 +23,7 @@ pub mod kubo;
 pub mod names;
 pub mod node;
 pub mod open;
+pub mod pinning;
 mod postgres;
 pub mod progress;
 pub mod pull;
