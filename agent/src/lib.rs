@@ -25,6 +25,7 @@ pub mod migrate;
 pub mod names;
 pub mod node;
 pub mod open;
+pub mod pinning;
 mod postgres;
 pub mod progress;
 pub mod pull;

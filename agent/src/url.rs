@@ -1,6 +1,8 @@
 //! What the paths and URLs of sources and targets look like.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
+use std::{ffi::OsStr, net::IpAddr, os::unix::ffi::OsStrExt, path::Path};
+
+use reqwest::Url;
 
 /// What follows the scheme of a source or target that names a file.
 pub(crate) fn strip_scheme<'a>(text: &'a OsStr, scheme: &str) -> Option<&'a OsStr> {
@@ -31,6 +33,13 @@ pub(crate) fn is_unknown(given: &OsStr) -> bool {
 /// Whether it is the URL of a PostgreSQL database.
 pub(crate) fn is_postgres(text: &str) -> bool {
     text.starts_with("postgres://") || text.starts_with("postgresql://")
+}
+
+/// Whether what is sent to a URL stays within this machine.
+pub(crate) fn is_here(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let ip: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
+    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
 /// A path or URL without what may be secret in it: the password before the host, and all

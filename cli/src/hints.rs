@@ -18,6 +18,7 @@ use agent::{
     migrate::MigrateError,
     node::NodeError,
     open::OpenSnapshotError,
+    pinning::{PinningError, ServiceError},
     pull::{PullError, PullerError},
     recipients::RecipientsError,
     secret_file::SecretFileError,
@@ -70,6 +71,9 @@ const KUBO_GOES_ON: &str =
 const KUBO_ADDRESS: &str = "give the address of its RPC, as `ipfs config Addresses.API` prints it: `--backend kubo=http://127.0.0.1:5001`";
 const KUBO_CALLS: &str = "set SOUVERAIN_KUBO_AUTH, or name a file with `--kubo-auth`, with an AuthSecret of its API.Authorizations \
      that may use version, block/stat, dag/export, dag/import, pin/add, pin/ls and pin/rm below /api/v0";
+
+const SERVICE_URL: &str =
+    "give the https:// URL of its IPFS Pinning Service API, the part before /pins";
 
 /// Looks through an error and its causes for one that something is known about.
 pub(crate) fn advise(error: &(dyn Error + 'static)) -> Advice {
@@ -153,6 +157,14 @@ fn unwrapped<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) 
             Some(KuboError::Blocks(e)) => Some(e),
             _ => None,
         },
+        e if e.is::<PinningError>() => match e.downcast_ref() {
+            Some(PinningError::Service(e)) => Some(e),
+            _ => None,
+        },
+        e if e.is::<ServiceError>() => match e.downcast_ref() {
+            Some(ServiceError::Token(e)) => Some(e),
+            _ => None,
+        },
         e if e.is::<CatalogError>() => match e.downcast_ref() {
             Some(CatalogError::Store(e)) => Some(e),
             _ => None,
@@ -195,6 +207,8 @@ fn about(error: &(dyn Error + 'static)) -> Option<Advice> {
         .or_else(|| of(error, about_control))
         .or_else(|| of(error, about_kubo))
         .or_else(|| of(error, about_endpoint))
+        .or_else(|| of(error, about_pinning))
+        .or_else(|| of(error, about_service))
         .or_else(|| of(error, |e: &SecretFileError| Some(failed(e.hint()))))
         .or_else(|| of(error, |_: &Damage| Some(unverified(OTHER_COPY))))
         .or_else(|| of(error, |_: &Box<Damage>| Some(unverified(OTHER_COPY))))
@@ -427,6 +441,48 @@ fn about_endpoint(error: &EndpointError) -> Option<Advice> {
             "put `basic:USER:PASSWORD` into SOUVERAIN_KUBO_AUTH, or into a file for `--kubo-auth`",
         ),
         EndpointError::Malformed(_) => usage(KUBO_ADDRESS),
+    })
+}
+
+fn about_pinning(error: &PinningError) -> Option<Advice> {
+    Some(match error {
+        PinningError::Unreachable { .. } => failed(
+            "`souverain pin service list` says where it is; run the same command again later",
+        ),
+        PinningError::Refused { .. } => failed(
+            "get a token from the service, and write it into the file that `souverain pin service list --json` names",
+        ),
+        PinningError::Said { .. } => failed("ask those who run the service, or try again later"),
+        PinningError::Malformed { .. } => failed(SERVICE_URL),
+        PinningError::OtherCid { .. } => unverified("do not count on what this service says"),
+        PinningError::Failed { .. } => failed(
+            "see that it can fetch the snapshot from somebody: `souverain agent run --listen`, `souverain share`; \
+             the same command asks anew",
+        ),
+        PinningError::NotYet { .. } => failed(
+            "the request stands: run the same command again to go on waiting, longer with `--wait SECONDS`",
+        ),
+        PinningError::NotPinned { .. } => {
+            failed("`souverain pin list --pin-service NAME` shows what there is")
+        }
+        _ => return None,
+    })
+}
+
+fn about_service(error: &ServiceError) -> Option<Advice> {
+    Some(match error {
+        ServiceError::Known { .. } => {
+            failed("take another name, or `souverain pin service remove` it first")
+        }
+        ServiceError::Unknown { .. } => failed(
+            "`souverain pin service list` shows which there are, `souverain pin service add` makes one known",
+        ),
+        ServiceError::Secret => usage("put the token into a file of mode 0600, for `--token-file`"),
+        ServiceError::Endpoint(_) => usage(SERVICE_URL),
+        ServiceError::Damaged { .. } => {
+            failed("`souverain pin service remove` it, and add it again")
+        }
+        _ => return None,
     })
 }
 

@@ -139,6 +139,16 @@ impl Kubo {
         daemon.wait().expect("ends");
     }
 
+    /// Sends a signal to the daemon.
+    ///
+    /// # Panics
+    /// It has no process.
+    pub fn signal(&self, signal: &str) {
+        let id = self.daemon.lock().expect("not poisoned").id().to_string();
+        let sent = Command::new("kill").args([signal, &id]).status();
+        assert!(sent.expect("runs").success());
+    }
+
     /// Starts the daemon again after it was killed. Its RPC is at another port then.
     ///
     /// # Panics

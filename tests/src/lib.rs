@@ -8,6 +8,7 @@ pub mod kubo;
 pub mod node;
 pub mod packs;
 pub mod peer;
+pub mod pinning;
 pub mod postgres;
 pub mod program;
 pub mod relay;

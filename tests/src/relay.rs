@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -45,10 +45,13 @@ pub struct Relay {
     /// For a relay that speaks TLS, what to trust, as PEM.
     pub certificate: Option<String>,
     counted: Arc<[AtomicU64; 2]>,
+    broken: Arc<AtomicBool>,
     _runtime: Runtime,
 }
 
 struct Shared {
+    hold: bool,
+    broken: Arc<AtomicBool>,
     target: SocketAddr,
     tls: Option<TlsAcceptor>,
     counted: Arc<[AtomicU64; 2]>,
@@ -60,6 +63,22 @@ impl Relay {
     #[must_use]
     pub fn breaking(target: SocketAddr, breaks: Option<Break>) -> Self {
         Self::start(target, None, breaks)
+    }
+
+    /// A relay whose connections stay open after something broke.
+    #[must_use]
+    pub fn hanging(target: SocketAddr, breaks: Break) -> Self {
+        let hold = true;
+        Self::with(target, None, Some(breaks), hold)
+    }
+
+    /// Whether it broke.
+    ///
+    /// # Panics
+    /// What was to happen failed.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
     }
 
     /// A relay that speaks TLS to clients, as `localhost`, with a certificate of its own making.
@@ -85,6 +104,15 @@ impl Relay {
         tls: Option<(TlsAcceptor, String)>,
         breaks: Option<Break>,
     ) -> Self {
+        Self::with(target, tls, breaks, false)
+    }
+
+    fn with(
+        target: SocketAddr,
+        tls: Option<(TlsAcceptor, String)>,
+        breaks: Option<Break>,
+        hold: bool,
+    ) -> Self {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -96,7 +124,10 @@ impl Relay {
         let address = listener.local_addr().expect("an address");
         let (tls, certificate) = tls.unzip();
         let counted = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+        let broken = Arc::new(AtomicBool::new(false));
         let shared = Arc::new(Shared {
+            hold,
+            broken: broken.clone(),
             target,
             tls,
             counted: counted.clone(),
@@ -111,6 +142,7 @@ impl Relay {
             address,
             certificate,
             counted,
+            broken,
             _runtime: runtime,
         }
     }
@@ -166,7 +198,10 @@ impl Shared {
             };
             if let Some(due) = due {
                 (due.what)();
-                return Ok(());
+                self.broken.store(true, Ordering::Release);
+                if !self.hold {
+                    return Ok(());
+                }
             }
             to.write_all(&buffer[..len]).await?;
         }

@@ -241,6 +241,32 @@ fn reading_back_goes_on_where_it_broke() {
 }
 
 #[test]
+fn a_run_that_waits_for_a_kubo_can_be_stopped() {
+    let kubo = Arc::new(Kubo::start());
+    let source = source(10, 48);
+    let root = source.ok(&["export", "tree"]);
+    // It hangs at once, or with the CAR half-way.
+    for after in [0, 24 << 20] {
+        let hung = kubo.clone();
+        let what = Box::new(move || hung.signal("-STOP"));
+        let way = Way::Up;
+        let relay = Relay::hanging(kubo.api_socket(), Break { way, after, what });
+        let backend = format!("kubo=http://{}", relay.address);
+        let child = source.spawn(&["pin", "add", &root, "--backend", &backend]);
+        while !relay.is_broken() {
+            std::thread::yield_now();
+        }
+        let id = child.id().to_string();
+        let sent = Command::new("kill").args(["-INT", &id]).status();
+        assert!(sent.expect("runs").success());
+        let ran = Ran::of(child.wait_with_output().expect("ends"));
+        ran.failed(1, "interrupted");
+        kubo.signal("-CONT");
+    }
+    source.ok(&["pin", "add", &root, "--backend", &at(&kubo)]);
+}
+
+#[test]
 fn what_a_kubo_lacks_is_told() {
     let kubo = kubo();
     let source = source(5, 4);

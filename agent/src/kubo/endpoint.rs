@@ -1,12 +1,15 @@
 //! Where a Kubo is, and what lets one in.
 
-use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{secret_file, url::redact};
+use crate::{
+    secret_file,
+    url::{is_here, redact},
+};
 
 /// Where the RPC of a Kubo is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,10 +102,7 @@ impl Endpoint {
     /// Whether what is said to it crosses a network in clear.
     #[must_use]
     pub fn is_in_clear(&self) -> bool {
-        let host = self.base.host_str().unwrap_or_default();
-        let ip: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
-        let is_here = host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback());
-        self.base.scheme() == "http" && self.socket.is_none() && !is_here
+        self.base.scheme() == "http" && self.socket.is_none() && !is_here(&self.base)
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use rpc::Rpc;
 
-use crate::web::shown;
+use crate::{pinning::pin_name, web::shown};
 
 pub use self::{
     endpoint::{Credentials, CredentialsError, Endpoint, EndpointError},
@@ -127,11 +127,6 @@ impl Kubo {
             found: shown(&found.join(", ")),
         })
     }
-}
-
-/// What a home calls its pins, so that it knows them again.
-fn pin_name(home: &PeerId) -> String {
-    format!("souverain/{home}")
 }
 
 /// The numbers of a version; what stands behind them does not count.

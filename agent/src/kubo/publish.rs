@@ -15,11 +15,12 @@ use protocol::block::CODEC_RAW;
 use store::Store;
 use tokio::sync::mpsc::{self, Sender};
 
-use super::{Kubo, KuboError, pin_name, rpc::Car};
+use super::{Kubo, KuboError, rpc::Car};
 use crate::{
     blocks::{Blocks, BlocksError},
     dag,
     handover::{self, HandoverError},
+    pinning::pin_name,
     progress::Progress,
     shelf,
 };

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// What a running node is and does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// Its peer id.
     pub peer: String,

@@ -74,10 +74,12 @@ pub(crate) struct Args {
     post_quantum: bool,
     /// Write the snapshot to a CAR file, not to the store; or to standard output with -, and the
     /// CID to standard error
-    #[arg(long, value_name = "FILE", conflicts_with = "backend")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["backend", "pin_service"])]
     car: Option<PathBuf>,
     #[command(flatten)]
     backend: BackendArgs,
+    #[command(flatten)]
+    service: pin::PinServiceArgs,
     /// Go on without files that cannot be read, and warn of each
     #[arg(long)]
     skip_unreadable: bool,
@@ -141,6 +143,7 @@ impl Args {
         let home = context.open_home()?;
         // Before the work, so that it is not for nothing.
         let kubo = self.backend.connect(context)?;
+        let service = self.service.open(context, &home)?;
         let recipients = self.recipients(context, Some(&home))?;
         let identities = own_identities(context, &home)?;
         let store = Store::open(home.path(), "export")?;
@@ -157,16 +160,29 @@ impl Args {
         };
         let started = Instant::now();
         let report = self.export(context, Some(&home), &keys, &secrets, destination)?;
-        let (Some(kubo), Some(root), false) = (kubo, report.root, self.dry_run) else {
+        let (Some(root), false) = (report.root, self.dry_run) else {
             return self.answer(context, &report, started);
         };
-        let published = pin::publish(context, &kubo, &home, &store, &root).map_err(|error| {
+        let in_home = |error: CliError| {
             error.hint_more(&format!(
-                "the snapshot is in this home: `souverain pin add {root} --backend …` publishes it"
+                "the snapshot is in this home: `souverain pin add {root} …` goes on"
             ))
-        })?;
+        };
+        let published = kubo
+            .map(|kubo| pin::publish(context, &kubo, &home, &store, &root))
+            .transpose()
+            .map_err(in_home)?;
         self.answer(context, &report, started)?;
-        pin::answer(context, &self.backend, &root, &published, None)
+        if let Some(published) = published {
+            pin::answer(context, &self.backend, &root, &published, None)?;
+        }
+        if let Some(service) = service {
+            let pinned = self.service.pin(context, &home, &store, &service, &root);
+            let request = pinned.map_err(in_home)?;
+            self.service.answer(context, &request, None)?;
+            context.ui.note(format!("it is {} there", request.status));
+        }
+        Ok(())
     }
 
     /// Without a store, and without a home if recipients are named.

@@ -1,9 +1,12 @@
 //! `pin`: snapshots that others hold for this home.
 
+mod service;
+
 use agent::{
     catalog,
     home::Home,
     kubo::{Kubo, Published},
+    pinning::{PinningService, ServiceName},
     progress::Progress,
 };
 use cid::Cid;
@@ -15,18 +18,22 @@ use crate::{
     ui::Size,
 };
 
-/// Have a Kubo hold snapshots, see which it holds, and let it drop them
+pub(super) use service::PinServiceArgs;
+
+/// Have a Kubo or a pinning service hold snapshots
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     Add(AddArgs),
     List(ListArgs),
     Remove(RemoveArgs),
+    #[command(subcommand)]
+    Service(service::Command),
 }
 
-/// Send a snapshot to a Kubo, and pin it there under this home's name
+/// Have a snapshot held elsewhere, under this home's name
 ///
-/// What it has of the snapshot already is not sent. Run the same command again after an
-/// interruption: only what is missing is sent.
+/// A Kubo is sent what it lacks of it. A pinning service is asked to fetch it. Run the same
+/// command again after an interruption: it goes on from there.
 #[derive(Debug, clap::Args)]
 pub(crate) struct AddArgs {
     /// The snapshot: a CID, or its first 8 or more characters
@@ -34,25 +41,46 @@ pub(crate) struct AddArgs {
     snapshot: SnapshotRef,
     #[command(flatten)]
     backend: BackendArgs,
+    #[command(flatten)]
+    service: PinServiceArgs,
 }
 
-/// List the snapshots that this home has pinned at a Kubo
+/// List the snapshots that this home has pinned elsewhere
+///
+/// Those of a Kubo with when they were exported, if this home has them; those of a pinning service
+/// with how far it is: queued, pinning, pinned or failed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListArgs {
     #[command(flatten)]
-    backend: BackendArgs,
+    at: At,
 }
 
-/// Take away the pin of a snapshot at a Kubo
+/// Take away the pin of a snapshot that is held elsewhere
 ///
-/// Its blocks stay there until the Kubo collects its garbage. This home keeps the snapshot.
+/// The blocks go when the Kubo or the service collects its garbage. This home keeps the snapshot.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RemoveArgs {
     /// The snapshot: a whole CID, or, of one that is in this home, its first 8 or more characters
     #[arg(value_name = "CID")]
     snapshot: SnapshotRef,
     #[command(flatten)]
+    at: At,
+}
+
+/// Where snapshots are pinned.
+#[derive(Debug, clap::Args)]
+struct At {
+    #[command(flatten)]
     backend: BackendArgs,
+    /// The pinning service of this name
+    #[arg(long, value_name = "NAME", conflicts_with = "backend")]
+    pin_service: Option<ServiceName>,
+}
+
+/// Who holds snapshots.
+enum Holder {
+    Kubo(Box<Kubo>),
+    Service(ServiceName, Box<PinningService>),
 }
 
 #[derive(Serialize)]
@@ -87,6 +115,7 @@ impl Command {
             Self::Add(args) => args.run(context),
             Self::List(args) => args.run(context),
             Self::Remove(args) => args.run(context),
+            Self::Service(command) => command.run(context),
         }
     }
 }
@@ -96,10 +125,23 @@ impl AddArgs {
         let home = context.open_home()?;
         let store = Store::open_read(home.path(), "pin add")?;
         let root = self.snapshot.resolve(&store)?;
-        let kubo = connect(&self.backend, context)?;
-        let published = publish(context, &kubo, &home, &store, &root)?;
+        let kubo = self.backend.connect(context)?;
+        let service = self.service.open(context, &home)?;
+        if kubo.is_none() && service.is_none() {
+            return Err(nowhere());
+        }
         let text = root.to_string();
-        answer(context, &self.backend, &root, &published, Some(&text))
+        let mut text = Some(text.as_str());
+        if let Some(kubo) = &kubo {
+            let published = publish(context, kubo, &home, &store, &root)?;
+            answer(context, &self.backend, &root, &published, text.take())?;
+        }
+        if let Some(service) = &service {
+            let request = self.service.pin(context, &home, &store, service, &root)?;
+            self.service.answer(context, &request, text.take())?;
+            context.ui.note(format!("it is {} there", request.status));
+        }
+        Ok(())
     }
 }
 
@@ -107,7 +149,16 @@ impl ListArgs {
     fn run(self, context: &Context) -> Result<(), CliError> {
         let home = context.open_home()?;
         let store = Store::open_read(home.path(), "pin list")?;
-        let kubo = connect(&self.backend, context)?;
+        let kubo = match self.at.holder(context, &home)? {
+            Holder::Kubo(kubo) => kubo,
+            Holder::Service(name, service) => {
+                for request in service.requests(&home.peer_id(), None)? {
+                    let line = service::line(&request);
+                    service::answer(context, &name, &request, Some(&line))?;
+                }
+                return Ok(());
+            }
+        };
         for root in kubo.pins(&home.peer_id())? {
             let record = catalog::snapshot(&store, &root)?;
             let pin = Pin {
@@ -131,18 +182,32 @@ impl RemoveArgs {
             SnapshotRef::Cid(root) => *root,
             prefix => prefix.resolve(&Store::open_read(home.path(), "pin remove")?)?,
         };
-        let kubo = connect(&self.backend, context)?;
-        kubo.unpin(&root, &home.peer_id())?;
+        match self.at.holder(context, &home)? {
+            Holder::Kubo(kubo) => kubo.unpin(&root, &home.peer_id())?,
+            Holder::Service(_, service) => service.unpin(&root, &home.peer_id())?,
+        }
         let cid = root.to_string();
         context.ui.answer("unpinned", &Unpinned { cid }, root)
     }
 }
 
-fn connect(backend: &BackendArgs, context: &Context) -> Result<Kubo, CliError> {
-    backend.connect(context)?.ok_or_else(|| {
-        CliError::usage("it is not said where the snapshot is to be pinned")
-            .hint("pass `--backend kubo=URL`; this home itself keeps what it has")
-    })
+impl At {
+    fn holder(&self, context: &Context, home: &Home) -> Result<Holder, CliError> {
+        if let Some(name) = &self.pin_service {
+            let stop = context.progress.stop.clone();
+            let service = PinningService::open(home.path(), name, stop)?;
+            return Ok(Holder::Service(name.clone(), Box::new(service)));
+        }
+        let kubo = self.backend.connect(context)?;
+        kubo.map(|kubo| Holder::Kubo(Box::new(kubo)))
+            .ok_or_else(nowhere)
+    }
+}
+
+fn nowhere() -> CliError {
+    CliError::usage("it is not said where the snapshot is to be pinned").hint(
+        "pass `--backend kubo=URL` or `--pin-service NAME`; this home itself keeps what it has",
+    )
 }
 
 /// Publishes a snapshot of the store.
