@@ -1,12 +1,6 @@
 //! A Kubo as a back end: snapshots are published there, pinned, recovered without this program, and read back.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    process::Command,
-    sync::{Arc, OnceLock},
-};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, sync::Arc};
 
 use serde_json::Value;
 use souverain_tests::{
@@ -25,11 +19,6 @@ const CALLS: &[&str] = &[
     "/api/v0/pin/ls",
     "/api/v0/pin/rm",
 ];
-
-fn kubo() -> &'static Kubo {
-    static KUBO: OnceLock<Kubo> = OnceLock::new();
-    KUBO.get_or_init(Kubo::start)
-}
 
 /// A home and data beside it, that do not compress.
 fn source(seed: u64, mib: usize) -> Sandbox {
@@ -71,9 +60,9 @@ fn answer(ran: Ran) -> Value {
 
 #[test]
 fn what_is_published_is_pinned_recovered_and_read_back() {
-    let kubo = kubo();
+    let kubo = Kubo::start();
     let source = source(1, 24);
-    let backend = at(kubo);
+    let backend = at(&kubo);
     let root = source.ok(&["export", "tree", "--backend", &backend]);
     assert_eq!(source.listed(), [root.as_str()]);
     let pins = kubo.ok(&["pin", "ls", "--names", "--type=recursive"]);
@@ -212,9 +201,9 @@ fn a_kubo_that_is_killed_half_way_gets_the_rest_when_it_is_back() {
 #[test]
 fn reading_back_goes_on_where_it_broke() {
     const SIZE: u64 = 150 << 20;
-    let kubo = kubo();
+    let kubo = Kubo::start();
     let source = source(4, 150);
-    let root = source.ok(&["export", "tree", "--backend", &at(kubo)]);
+    let root = source.ok(&["export", "tree", "--backend", &at(&kubo)]);
     let relay = Relay::breaking(
         kubo.api_socket(),
         Some(Break {
@@ -268,11 +257,11 @@ fn a_run_that_waits_for_a_kubo_can_be_stopped() {
 
 #[test]
 fn what_a_kubo_lacks_is_told() {
-    let kubo = kubo();
+    let kubo = Kubo::start();
     let source = source(5, 4);
     let root = source.ok(&["export", "tree"]);
     let target = Sandbox::new();
-    let pull = ["pull", &root, "--backend", &at(kubo)];
+    let pull = ["pull", &root, "--backend", &at(&kubo)];
     target.run(&pull).failed(1, "does not have all of");
     // It has the root, and nothing else.
     let car = source.path("root.car");
@@ -406,7 +395,7 @@ fn addresses_that_make_no_sense_or_hold_secrets_are_refused() {
 
 #[test]
 fn a_kubo_behind_tls_is_known_by_its_certificate() {
-    let kubo = kubo();
+    let kubo = Kubo::start();
     let source = source(9, 1);
     let relay = Relay::tls(kubo.api_socket());
     let certificate = source.path("ca.pem");
