@@ -29,6 +29,8 @@ use crate::{
 const STEP_SIZE: usize = 64 << 10;
 /// Most bytes of a length: a longer one is above every limit.
 const LENGTH_SIZE_MAX: usize = 4;
+/// Room that is made for a message before its bytes come: a block of ours and what is around it.
+const ROOM_MAX: usize = (1 << 20) + STEP_SIZE;
 /// Messages up to this size are decoded and hashed where they are read.
 const SMALL: usize = 16 << 10;
 
@@ -131,7 +133,8 @@ async fn body(
     activity: &Activity,
     memory: &Memory,
 ) -> io::Result<(Bytes, Vec<OwnedSemaphorePermit>)> {
-    let mut bytes = BytesMut::new();
+    // Room is only promised by this: pages that nothing is written to cost nothing.
+    let mut bytes = BytesMut::with_capacity(size.min(ROOM_MAX));
     let mut taken = Vec::new();
     let mut filled = 0;
     while filled < size {

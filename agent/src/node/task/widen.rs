@@ -21,7 +21,7 @@ impl Task {
         };
         let is_ours = |agent: &String| agent.starts_with(AGENT);
         if peer.widened
-            || !peer.rtt.is_some_and(|rtt| rtt >= FAR)
+            || peer.rtt.is_none_or(|rtt| rtt < FAR)
             || !peer.agent.as_ref().is_some_and(is_ours)
             || !self.sessions.has(&id)
         {
