@@ -22,7 +22,7 @@ use crate::{
 /// Run the node, and see what it does
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     Status(StatusArgs),
 }
 
