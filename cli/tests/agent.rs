@@ -123,7 +123,10 @@ fn nodes_connect_over_tcp_and_quic_and_come_back() {
     let server = Running::start(&homes[0], &["--listen", "/ip4/127.0.0.1/tcp/0"]);
     let tcp = server.tcp().to_owned();
     let client = Running::start(&homes[1], &["--peer", &tcp]);
-    let is_connected = |s: &Value| s["peers"][0]["rtt_us"].is_u64();
+    let is_connected = |s: &Value| {
+        let peer = &s["peers"][0];
+        peer["rtt_us"].is_u64() && peer["agent"].is_string()
+    };
     let seen = until(&homes[1], is_connected);
     let peer = &seen["peers"][0];
     assert!(tcp.ends_with(peer["peer"].as_str().expect("a peer")));
