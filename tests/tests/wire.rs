@@ -205,38 +205,6 @@ fn a_pull_from_four_goes_on_when_one_is_cut_off_and_one_dies() {
 }
 
 #[test]
-fn nodes_of_a_local_network_find_each_other_if_both_look() {
-    let Some(wire) = Wire::start(seed(), &[link(1), link(1), link(1)]) else {
-        return;
-    };
-    let mut nodes = Vec::new();
-    for (number, args) in [(0, &["--mdns"][..]), (1, &["--mdns"]), (2, &[])] {
-        let port = wire.port(number);
-        let home = Sandbox::new().at(port);
-        let [tcp, quic] = port.listen();
-        let listen = ["--listen", &tcp, "--listen", &quic, "--dht", "off"];
-        let agent = Running::start(&home, &[&listen[..], args].concat());
-        nodes.push((home, agent));
-    }
-    let peers = |home: &Sandbox| {
-        let status = home.run(&["agent", "status", "--json"]).succeeded();
-        let status = status.objects().remove(0);
-        status["peers"].as_array().expect("a list").clone()
-    };
-    let began = Instant::now();
-    while peers(&nodes[0].0).is_empty() {
-        assert!(began.elapsed() < PATIENCE, "they do not find each other");
-    }
-    let other = nodes[1].1.tcp().rsplit('/').next().expect("an id");
-    let found = peers(&nodes[0].0);
-    assert!(found.iter().all(|peer| peer["peer"] == other), "{found:?}");
-    assert!(peers(&nodes[2].0).is_empty(), "it does not look");
-    for (_, agent) in nodes {
-        agent.stop();
-    }
-}
-
-#[test]
 fn a_pull_that_is_killed_ten_times_fetches_no_whole_block_again() {
     let mut random = Random::printed("kills on a wire");
     let Some(wire) = Wire::start(seed(), &[link(10), link(10)]) else {

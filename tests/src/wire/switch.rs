@@ -115,28 +115,20 @@ impl Switch {
         let mut buffer = vec![0; FRAME_SIZE_MAX];
         while let Ok(len) = rustix::io::read(&self.ports[from].device, &mut buffer[..]) {
             let frame = &buffer[..len];
-            let destinations = self.destinations(from, frame);
-            if destinations.is_empty() {
-                continue;
-            }
-            if let Some(at) = self.ports[from].lock().send(Instant::now(), len) {
-                for to in destinations {
+            if let Some(to) = self.destination(frame) {
+                let sent = self.ports[from].lock().send(Instant::now(), len);
+                if let Some(at) = sent {
                     self.ports[to].put(from, at, frame.to_vec());
                 }
             }
         }
     }
 
-    /// The ports that a frame is for: one, or all others if it is for a group.
-    fn destinations(&self, from: usize, frame: &[u8]) -> Vec<usize> {
+    /// The port that a frame is for, if it is for one.
+    fn destination(&self, frame: &[u8]) -> Option<usize> {
         let start = if self.offload { OFFLOAD_HEADER_SIZE } else { 0 };
-        let Some(address) = frame.get(start..start + 6) else {
-            return Vec::new();
-        };
-        let is_group = address[0] & 1 != 0;
-        (0..self.ports.len())
-            .filter(|&port| port != from && (is_group || hardware(port) == address))
-            .collect()
+        let address = frame.get(start..start + 6)?;
+        (0..self.ports.len()).find(|port| hardware(*port) == address)
     }
 }
 
