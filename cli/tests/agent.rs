@@ -348,19 +348,24 @@ fn a_kill_of_either_leaves_the_other_and_the_store_whole() {
     agent.stop();
 }
 
-#[test]
-fn a_limit_of_upload_holds_and_nonsense_is_refused() {
-    let (source, target) = (Sandbox::new(), Sandbox::new());
-    for home in [&source, &target] {
-        home.ok(&["init"]);
-    }
+/// Exports 4 MiB that do not compress, for everyone who asks.
+fn shared_noise(home: &Sandbox) -> String {
     let noise: Vec<u8> = (0..1u32 << 20)
         .flat_map(|n| (n.wrapping_mul(0x9E37_79B9) ^ n >> 7).to_le_bytes())
         .collect();
-    std::fs::write(source.path("noise"), noise).expect("writes");
-    let root = source.ok(&["export", "noise"]);
-    source.ok(&["share", &root, "--with", "public"]);
-    let agent = Running::start(&source, &["--limit-upload", "1MiB"]);
+    std::fs::write(home.path("noise"), noise).expect("writes");
+    let root = home.ok(&["export", "noise"]);
+    home.ok(&["share", &root, "--with", "public"]);
+    root
+}
+
+#[test]
+fn a_limit_of_upload_holds_and_nonsense_is_refused() {
+    let [source, target] = &homes(2)[..] else {
+        unreachable!("two were asked for");
+    };
+    let root = shared_noise(source);
+    let agent = Running::start(source, &["--limit-upload", "1MiB"]);
     let started = Instant::now();
     target.ok(&["pull", &root, "--peer", agent.tcp()]);
     // 4 MiB, of which a message may go ahead of its time.
@@ -376,20 +381,14 @@ fn a_limit_of_upload_holds_and_nonsense_is_refused() {
 
 #[test]
 fn a_snapshot_goes_through_a_relay_between_nodes_that_cannot_reach_each_other() {
-    let (relay, source, target) = (Sandbox::new(), Sandbox::new(), Sandbox::new());
-    for home in [&relay, &source, &target] {
-        home.ok(&["init"]);
-    }
-    let noise: Vec<u8> = (0..1u32 << 20)
-        .flat_map(|n| (n.wrapping_mul(0x9E37_79B9) ^ n >> 7).to_le_bytes())
-        .collect();
-    std::fs::write(source.path("noise"), noise).expect("writes");
-    let root = source.ok(&["export", "noise"]);
-    source.ok(&["share", &root, "--with", "public"]);
-    let relay = Running::start(&relay, &["--relay"]);
+    let [relay, source, target] = &homes(3)[..] else {
+        unreachable!("three were asked for");
+    };
+    let root = shared_noise(source);
+    let relay = Running::start(relay, &["--relay"]);
     // It listens nowhere else, so that there is no other way to it.
     let circuit = format!("{}/p2p-circuit", relay.tcp());
-    let server = Running::start(&source, &["--listen", &circuit]);
+    let server = Running::start(source, &["--listen", &circuit]);
     target.ok(&["pull", &root, "--peer", server.tcp()]);
     target.ok(&["verify", &root, "--keyless"]);
     server.stop();
