@@ -199,6 +199,12 @@ fn what_is_not_shared_looks_like_what_is_not_there() {
         let ask = |rest: &str, args: &[&str]| {
             let mut answer: Answer = curl(&server.url(&format!("/ipfs/{cid}{rest}")), args);
             answer.headers.remove("date");
+            // Of a HEAD curl prints the head, with the time of day in it.
+            let text = String::from_utf8_lossy(&answer.body).into_owned();
+            let timeless = text
+                .split_inclusive('\n')
+                .filter(|l| !l.starts_with("date: "));
+            answer.body = timeless.collect::<String>().into_bytes();
             format!("{answer:?}")
         };
         let etag = format!("If-None-Match: \"{cid}.raw\"");
