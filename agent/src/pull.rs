@@ -12,7 +12,6 @@ use std::{
 
 use cid::Cid;
 use crossbeam_channel::{Sender, TrySendError, bounded};
-use libp2p::{Multiaddr, PeerId};
 use protocol::{
     block::{Block, CODEC_DAG_PB},
     car::CarError,
@@ -26,21 +25,28 @@ use crate::{
     bitswap::{RefusedBecause, Wanted},
     catalog, dag,
     handover::{self, HandoverError},
-    node::{Handle, Providers, Session, SessionEvent, Stopped},
+    node::{SessionEvent, Stopped},
     progress::Progress,
 };
 
 mod arrivals;
 mod car;
+mod fetch;
+mod gateways;
 mod peers;
 mod puller;
 mod scope;
+mod sources;
 mod streams;
 
 pub use arrivals::Arrivals;
-use peers::Peers;
+pub use fetch::{GatewayUrl, GatewayUrlError};
+pub(crate) use gateways::Fetched;
+use peers::{Peers, Provider};
 pub use puller::{Puller, PullerError};
 pub use scope::{PullRequest, Scope};
+pub(crate) use sources::Named;
+use sources::Sources;
 pub use streams::pull_streams;
 
 pub(crate) use car::CarPull;
@@ -92,7 +98,7 @@ impl PullReport {
 /// What a peer sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerShare {
-    /// Its peer id.
+    /// Its peer id, or its URL.
     pub peer: String,
     /// Blocks.
     pub blocks: u64,
@@ -104,7 +110,7 @@ pub struct PeerShare {
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
     /// None of the peers could be reached.
-    #[error("no peer can be reached: {}", why.join("; "))]
+    #[error("nobody can be reached who was named or found: {}", why.join("; "))]
     Unreachable {
         /// Why, of each peer.
         why: Vec<String>,
@@ -116,7 +122,7 @@ pub enum PullError {
         root: Cid,
     },
     /// No peer has a block, or gives it.
-    #[error("no peer has {cid}, or gives it to this node")]
+    #[error("nobody who was asked has {cid}, or gives it to this node")]
     Missing {
         /// The block.
         cid: Cid,
@@ -162,6 +168,15 @@ pub enum PullError {
     /// A CAR that came is malformed, or a block in it does not match its CID.
     #[error("what came is no CAR, or not a whole one")]
     Car(#[source] CarError),
+    /// There are too many gateways.
+    #[error(
+        "a snapshot is pulled from at most {} gateways",
+        gateways::GATEWAYS_MAX
+    )]
+    TooManyGateways,
+    /// HTTP cannot be spoken.
+    #[error("cannot ask gateways")]
+    Client(#[source] reqwest::Error),
     /// There are more directories than a snapshot has.
     #[error("more than {NODES_MAX} directories")]
     TooManyNodes,
@@ -197,28 +212,15 @@ pub(crate) struct Keeping<'a> {
     pub(crate) progress: &'a Progress,
 }
 
-/// Pulls a snapshot, or a part of it, from peers, which are dialled; with none, from those that are
-/// known or found. Blocks the thread.
-pub(crate) fn from_peers(
-    node: &Handle,
-    root: Cid,
-    scope: &Scope,
-    peers: Vec<(PeerId, Multiaddr)>,
-    into: Keeping<'_>,
-) -> Result<PullReport, PullError> {
-    let session = node.open_session(match peers.is_empty() {
-        true => Providers::Known(root),
-        false => Providers::Named(peers),
-    })?;
-    pull(&session, root, scope, into)
-}
-
-fn pull(
-    session: &Session,
+/// Pulls a snapshot, or a part of it, from who is named; with nobody, from peers that are known or
+/// found. Blocks the thread.
+pub(crate) fn from_sources(
+    named: Named<'_>,
     root: Cid,
     scope: &Scope,
     into: Keeping<'_>,
 ) -> Result<PullReport, PullError> {
+    let sources = Sources::open(named, root)?;
     let Keeping {
         store,
         created,
@@ -230,12 +232,12 @@ fn pull(
         let committer = threads.spawn(move || nudged.iter().try_for_each(|()| store.commit()));
         let mut pull = Pull {
             store,
-            session,
+            peers: Peers::new(&sources.gateways(), sources.has_peers()),
+            sources,
             arrivals,
             progress,
             nudges,
             left_out: matches!(scope, Scope::Top).then_some(OBJECTS),
-            peers: Peers::new(),
             nodes: Vec::new(),
             known: HashSet::new(),
             leaves: Vec::new(),
@@ -263,7 +265,7 @@ fn pull(
 
 struct Pull<'a> {
     store: &'a Store,
-    session: &'a Session,
+    sources: Sources,
     arrivals: &'a Arrivals,
     progress: &'a Progress,
     /// Ask for a commit.
@@ -302,12 +304,12 @@ impl Pull<'_> {
             }
             self.fill(&mut asked)?;
             if !asked.is_empty() {
-                self.session.want(std::mem::take(&mut asked))?;
+                self.sources.want(std::mem::take(&mut asked))?;
             }
             if self.wanted.is_empty() {
                 return Ok(());
             }
-            match self.session.next(LOOK_EVERY)? {
+            match self.sources.next(LOOK_EVERY)? {
                 Some(event) => self.on_event(event)?,
                 None => self.peers.check(Instant::now(), &root)?,
             }
@@ -384,8 +386,13 @@ impl Pull<'_> {
     fn on_event(&mut self, event: SessionEvent) -> Result<(), PullError> {
         match event {
             SessionEvent::Block { peer, block } => {
-                self.peers.sent(Instant::now(), peer, block.bytes().len());
+                let from = peer.map(Provider::Peer);
+                self.peers.sent(Instant::now(), from, block.bytes().len());
                 self.keep(block)
+            }
+            SessionEvent::Fetched(fetched) => {
+                self.peers.on_fetched(Instant::now(), &fetched);
+                fetched.outcome.map_or(Ok(()), |block| self.keep(block))
             }
             SessionEvent::Refused { cid, because } => Err(PullError::Refused { cid, because }),
             other => {

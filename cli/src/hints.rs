@@ -55,12 +55,11 @@ const TARGETS: &str =
 const UNDAMAGED_FILE: &str = "take an undamaged copy of the file";
 const RESCUE: &str = "keep a copy of the home as it is; in a new home, `souverain --home NEW init` and \
                       `souverain --home NEW car import HOME/packs/*.car` take in all that is undamaged";
-const NOT_FOUND: &str =
-    "name a peer that has it with `--peer`; only what is shared with `public` is announced";
+const NOT_FOUND: &str = "name a peer that has it with `--peer`, or a gateway with `--gateway`; only what is shared with `public` is announced";
 const NOT_SHARED: &str = "where the snapshot is, `souverain share CID --with PEER` lets this node \
-     have it; `souverain agent status` here prints the PEER";
+     have it; `souverain agent status` here prints the PEER. A gateway gives what is shared with `public`";
 const NOT_THERE: &str =
-    "see that the other node runs and listens where you say: `souverain agent status` there";
+    "see that the other side runs and listens where you say: `souverain agent status` there";
 const FREE_ADDRESS: &str = "choose an address of this machine and a free port, such as 127.0.0.1:0";
 const OTHER_CID: &str = "take the CID from whoever made the snapshot: `souverain list` there";
 
@@ -404,6 +403,7 @@ fn about_pull(error: &PullError) -> Option<Advice> {
         PullError::Missing { .. } => failed(NOT_SHARED),
         PullError::NoProvider { .. } => failed(NOT_FOUND),
         PullError::Stalled { .. } => failed("run the same command again; what was durable is kept"),
+        PullError::TooManyGateways => usage("name those with `--gateway` that have the snapshot"),
         PullError::NotSnapshot { .. } | PullError::Node { .. } => unverified(OTHER_CID),
         PullError::Unwanted { .. } | PullError::Car(_) => unverified(LIES),
         _ => return None,

@@ -291,7 +291,7 @@ fn a_peer_that_is_not_there_is_named() {
     server.stop();
     let ran = pull(&home, &source.root, &[&address]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.stdout.contains("no peer can be reached"), "{ran:?}");
+    assert!(ran.stdout.contains("nobody can be reached"), "{ran:?}");
     home.run(&["pull", &source.root, "--peer", "/ip4/127.0.0.1/tcp/1"])
         .failed(1, "does not end with the id of a peer");
     home.run(&["pull", "bafybeig", "--peer", &address])

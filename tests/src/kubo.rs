@@ -183,6 +183,17 @@ impl Kubo {
         format!("127.0.0.1:{port}").parse().expect("an address")
     }
 
+    /// Where its gateway is, as a URL; it has one if it is configured to.
+    ///
+    /// # Panics
+    /// It has none.
+    #[must_use]
+    pub fn gateway(&self) -> String {
+        let file = self.repository.path().join("gateway");
+        let url = std::fs::read_to_string(file).expect("it has a gateway");
+        url.trim().to_owned()
+    }
+
     /// The socket that its RPC is at, too.
     #[must_use]
     pub fn socket(&self) -> PathBuf {

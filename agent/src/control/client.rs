@@ -102,6 +102,7 @@ impl Client {
             root: wanted.root.to_string(),
             scope: scope.clone(),
             peers: wanted.peers.clone(),
+            gateways: wanted.gateways.clone(),
             created: created.to_owned(),
         })?;
         loop {

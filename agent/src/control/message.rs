@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     node::{Multiaddr, Status},
-    pull::{PullReport, Scope},
+    pull::{GatewayUrl, PullReport, Scope},
 };
 
 /// What is asked of the agent.
@@ -23,6 +23,8 @@ pub(crate) enum Request {
         scope: Scope,
         /// Addresses of peers, with their ids.
         peers: Vec<Multiaddr>,
+        /// Gateways.
+        gateways: Vec<GatewayUrl>,
         /// The time to list it under.
         created: String,
     },
@@ -101,6 +103,7 @@ mod tests {
             root: "bafy".to_owned(),
             scope: Scope::Objects(vec![protocol::block::raw_cid(&[7; 32])]),
             peers: vec!["/ip4/127.0.0.1/tcp/1".parse().expect("an address")],
+            gateways: vec!["http://127.0.0.1:1".parse().expect("a URL")],
             created: "2026-01-02T03:04:05Z".to_owned(),
         };
         let text = serde_json::to_string(&pull).expect("it serializes");

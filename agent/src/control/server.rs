@@ -19,6 +19,7 @@ use tokio::{
         UnixListener, UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
+    runtime,
     sync::Semaphore,
     task::spawn_blocking,
     time::timeout,
@@ -29,9 +30,9 @@ use super::{
     Request, is_trusted,
 };
 use crate::{
-    node::{self, Handle, Multiaddr, PeerId},
+    node::{self, Handle, Multiaddr},
     progress::Progress,
-    pull::{self, Arrivals, PullError, PullReport, Scope},
+    pull::{self, Arrivals, GatewayUrl, Named, PullError, PullReport, Scope},
     shelf::Shelf,
 };
 
@@ -105,6 +106,7 @@ struct Wanted {
     root: String,
     scope: Scope,
     peers: Vec<Multiaddr>,
+    gateways: Vec<GatewayUrl>,
     created: String,
 }
 
@@ -121,12 +123,14 @@ async fn answer(stream: UnixStream, service: &Service) -> io::Result<()> {
             root,
             scope,
             peers,
+            gateways,
             created,
         }) => {
             let wanted = Wanted {
                 root,
                 scope,
                 peers,
+                gateways,
                 created,
             };
             service.pull(wanted, &mut read, &mut write).await?
@@ -185,7 +189,13 @@ impl Service {
         let (home, node, shown) = (self.home.clone(), self.node.clone(), progress.clone());
         let mut pulling = spawn_blocking(move || {
             let (scope, created) = (&wanted.scope, &wanted.created);
-            blocking_pull(&home, &node, root, scope, named, created, &shown)
+            let named = Named {
+                node: Some(&node),
+                peers: named,
+                gateways: &wanted.gateways,
+                threads: &runtime::Handle::current(),
+            };
+            blocking_pull(&home, named, root, scope, created, &shown)
         });
         loop {
             tokio::select! {
@@ -221,10 +231,9 @@ fn kind(error: &PullError) -> FailureKind {
 /// Holds the store to write for as long as the pull takes.
 fn blocking_pull(
     home: &Path,
-    node: &Handle,
+    named: Named<'_>,
     root: Cid,
     scope: &Scope,
-    peers: Vec<(PeerId, Multiaddr)>,
     created: &str,
     progress: &Progress,
 ) -> Result<PullReport, PullError> {
@@ -235,7 +244,7 @@ fn blocking_pull(
         arrivals: &Arrivals::default(),
         progress,
     };
-    pull::from_peers(node, root, scope, peers, into)
+    pull::from_sources(named, root, scope, into)
 }
 
 /// Waits until the verb is gone. It says nothing more after its request.

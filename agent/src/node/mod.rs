@@ -25,8 +25,7 @@ use libp2p::{TransportError, multiaddr::Protocol, noise};
 use tokio::sync::{mpsc, oneshot};
 
 pub use libp2p::{Multiaddr, PeerId};
-use session::Inbox;
-pub(crate) use session::{Session, SessionEvent};
+pub(crate) use session::{Inbox, Session, SessionEvent};
 pub use status::{PeerStatus, Status};
 pub use swarm_key::{SwarmKey, SwarmKeyError};
 pub(crate) use task::start;

@@ -12,7 +12,10 @@ use protocol::block::Block;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Command, Handle, Providers, Stopped, limits::SESSION_BYTES_HELD};
-use crate::bitswap::{Misbehaviour, RefusedBecause, SessionId, Wanted};
+use crate::{
+    bitswap::{Misbehaviour, RefusedBecause, SessionId, Wanted},
+    pull::Fetched,
+};
 
 /// What comes out of a session.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub(crate) enum SessionEvent {
     Unreachable { peer: PeerId, why: String },
     /// A peer broke the rules, and is kept out.
     Misbehaved { peer: PeerId, reason: Misbehaviour },
+    /// What became of asking a gateway.
+    Fetched(Fetched),
     /// The node has stopped.
     Stopped,
 }
@@ -55,7 +60,7 @@ struct Waiting {
 
 impl Inbox {
     /// Adds an event. True if so much waits now that no more is to be asked for.
-    pub(super) fn put(&self, event: SessionEvent) -> bool {
+    pub(crate) fn put(&self, event: SessionEvent) -> bool {
         let mut waiting = self.waiting.lock().expect("no panic while it is held");
         waiting.bytes += size(&event);
         waiting.events.push_back(event);
@@ -66,7 +71,7 @@ impl Inbox {
     }
 
     /// Takes the next event, if one comes in time; and says whether more can be asked for again.
-    fn take(&self, wait: Duration) -> (Option<SessionEvent>, bool) {
+    pub(crate) fn take(&self, wait: Duration) -> (Option<SessionEvent>, bool) {
         let waiting = self.waiting.lock().expect("no panic while it is held");
         let (mut waiting, _) = self
             .came
@@ -83,6 +88,7 @@ impl Inbox {
 fn size(event: &SessionEvent) -> usize {
     match event {
         SessionEvent::Block { block, .. } => block.bytes().len(),
+        // Peers need not wait for what gateways send: it is bounded by what they are asked for.
         _ => 0,
     }
 }
@@ -191,6 +197,11 @@ impl Handle {
 }
 
 impl Session {
+    /// Where what comes is put.
+    pub(crate) fn inbox(&self) -> Arc<Inbox> {
+        self.inbox.clone()
+    }
+
     /// Wants more blocks.
     pub(crate) fn want(&self, wants: Vec<Wanted>) -> Result<(), Stopped> {
         let session = self.id;

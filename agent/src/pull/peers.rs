@@ -8,7 +8,7 @@ use std::{
 use cid::Cid;
 use libp2p::PeerId;
 
-use super::{PeerShare, PullError};
+use super::{Fetched, PeerShare, PullError, fetch::FetchError};
 use crate::node::SessionEvent;
 
 /// How long nobody may be reachable who never was.
@@ -22,10 +22,17 @@ const MISSING_WAIT: Duration = Duration::from_secs(1);
 /// How long a peer may take until it is connected, or cannot be reached.
 const SETTLE_WAIT: Duration = Duration::from_secs(15);
 
-/// The peers of a pull.
+/// A peer, or a gateway by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Provider {
+    Peer(PeerId),
+    Gateway(usize),
+}
+
+/// The peers of a pull, gateways among them.
 #[derive(Debug)]
 pub(super) struct Peers {
-    peers: BTreeMap<PeerId, Peer>,
+    peers: BTreeMap<Provider, Peer>,
     /// Whether more may be found.
     searching: bool,
     began: Instant,
@@ -52,12 +59,26 @@ enum State {
     KeptOut(String),
 }
 
+impl Peer {
+    fn new(name: String) -> Self {
+        let share = PeerShare {
+            peer: name,
+            ..PeerShare::default()
+        };
+        let state = State::Unknown;
+        Self { state, share }
+    }
+}
+
 impl Peers {
-    pub(super) fn new() -> Self {
+    /// The gateways that are named; peers are found, if there are any.
+    pub(super) fn new(gateways: &[String], searching: bool) -> Self {
         let now = Instant::now();
+        let gateway =
+            |(number, url): (usize, &String)| (Provider::Gateway(number), Peer::new(url.clone()));
         Self {
-            peers: BTreeMap::new(),
-            searching: true,
+            peers: gateways.iter().enumerate().map(gateway).collect(),
+            searching,
             began: now,
             moved: now,
             was_connected: false,
@@ -66,7 +87,7 @@ impl Peers {
     }
 
     /// Notes that a block came.
-    pub(super) fn sent(&mut self, now: Instant, from: Option<PeerId>, len: usize) {
+    pub(super) fn sent(&mut self, now: Instant, from: Option<Provider>, len: usize) {
         self.moved = now;
         self.missing = None;
         if let Some(peer) = from.and_then(|peer| self.peers.get_mut(&peer)) {
@@ -79,12 +100,8 @@ impl Peers {
     pub(super) fn on_event(&mut self, now: Instant, event: SessionEvent) {
         match event {
             SessionEvent::Found(id) => {
-                let share = PeerShare {
-                    peer: id.to_string(),
-                    ..PeerShare::default()
-                };
-                let state = State::Unknown;
-                self.peers.entry(id).or_insert(Peer { state, share });
+                let peer = || Peer::new(id.to_string());
+                self.peers.entry(Provider::Peer(id)).or_insert_with(peer);
             }
             SessionEvent::Searched => self.searching = false,
             SessionEvent::Connected(peer) => {
@@ -100,7 +117,10 @@ impl Peers {
                 self.set(&peer, State::Gone("it went away".to_owned()));
             }
             SessionEvent::Unreachable { peer, why } => {
-                let state = self.peers.get(&peer).map(|peer| &peer.state);
+                let state = self
+                    .peers
+                    .get(&Provider::Peer(peer))
+                    .map(|peer| &peer.state);
                 // A second connection that fails says nothing of the first.
                 if !matches!(state, Some(State::Connected)) {
                     self.set(&peer, State::Gone(why));
@@ -114,12 +134,37 @@ impl Peers {
                     self.missing = Some((now, *cid));
                 }
             }
-            SessionEvent::Block { .. } | SessionEvent::Refused { .. } | SessionEvent::Stopped => {}
+            SessionEvent::Block { .. }
+            | SessionEvent::Fetched(_)
+            | SessionEvent::Refused { .. }
+            | SessionEvent::Stopped => {}
         }
     }
 
+    /// Notes what became of asking a gateway.
+    pub(super) fn on_fetched(&mut self, now: Instant, fetched: &Fetched) {
+        let from = Provider::Gateway(fetched.gateway);
+        let state = match &fetched.outcome {
+            Ok(block) => {
+                self.sent(now, Some(from), block.bytes().len());
+                State::Connected
+            }
+            Err(FetchError::Missing | FetchError::Later(_)) => State::Connected,
+            Err(FetchError::Failed(why)) => State::Gone(why.clone()),
+            Err(FetchError::Refused(why)) => State::KeptOut((*why).to_owned()),
+        };
+        if matches!(state, State::Connected) {
+            self.was_connected = true;
+        }
+        self.set_provider(&from, state);
+    }
+
     fn set(&mut self, peer: &PeerId, state: State) {
-        if let Some(peer) = self.peers.get_mut(peer)
+        self.set_provider(&Provider::Peer(*peer), state);
+    }
+
+    fn set_provider(&mut self, provider: &Provider, state: State) {
+        if let Some(peer) = self.peers.get_mut(provider)
             && !matches!(peer.state, State::KeptOut(_))
         {
             peer.state = state;
@@ -176,10 +221,10 @@ impl Peers {
 
     fn why(&self) -> Vec<String> {
         self.peers
-            .iter()
-            .map(|(id, peer)| match &peer.state {
-                State::Gone(why) | State::KeptOut(why) => format!("{id}: {why}"),
-                State::Unknown | State::Connected => format!("{id}: no answer"),
+            .values()
+            .map(|peer| match (&peer.share.peer, &peer.state) {
+                (name, State::Gone(why) | State::KeptOut(why)) => format!("{name}: {why}"),
+                (name, State::Unknown | State::Connected) => format!("{name}: no answer"),
             })
             .collect()
     }
@@ -194,7 +239,7 @@ mod tests {
 
     fn two() -> (Peers, PeerId, PeerId, Instant) {
         let (one, other) = (PeerId::random(), PeerId::random());
-        let mut peers = Peers::new();
+        let mut peers = Peers::new(&[], true);
         let start = peers.began;
         assert!(
             peers.check(start + 60 * SECOND, &root()).is_ok(),
@@ -212,7 +257,7 @@ mod tests {
 
     #[test]
     fn gives_up_when_nobody_was_found() {
-        let mut peers = Peers::new();
+        let mut peers = Peers::new(&[], true);
         let start = peers.began;
         assert!(peers.check(start, &root()).is_ok());
         peers.on_event(start, SessionEvent::Searched);
@@ -289,7 +334,7 @@ mod tests {
             .check(start + 8 * SECOND, &root())
             .expect_err("no hope");
         assert!(matches!(error, PullError::Missing { cid: which } if which == cid));
-        peers.sent(start + 8 * SECOND, Some(other), 7);
+        peers.sent(start + 8 * SECOND, Some(Provider::Peer(other)), 7);
         assert!(
             peers.check(start + 8 * SECOND, &root()).is_ok(),
             "something came"

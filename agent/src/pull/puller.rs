@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 use store::{Store, StoreError};
 use tokio::{runtime::Runtime, task::JoinHandle};
 
-use super::{Arrivals, Keeping, PullError, PullReport, PullRequest, Scope, from_peers};
+use super::{Arrivals, Keeping, Named, PullError, PullReport, PullRequest, Scope, from_sources};
 use crate::{
     control::{Client, ControlError},
     daemon::{self, DaemonError},
@@ -36,7 +36,7 @@ enum How {
 struct Alone {
     store: Arc<Store>,
     peers: Vec<(PeerId, Multiaddr)>,
-    /// There until this is dropped.
+    /// There until this is dropped, if there are peers to ask.
     node: Option<(Handle, JoinHandle<()>)>,
     runtime: Runtime,
     _lock: File,
@@ -118,15 +118,19 @@ impl Puller {
                 Ok(agent.pull(&self.wanted, scope, created, progress)?)
             }
             How::Alone(alone) => {
-                let (node, _) = alone.node.as_ref().expect("it is there until the drop");
                 let into = Keeping {
                     store: &alone.store,
                     created,
                     arrivals,
                     progress,
                 };
-                let peers = alone.peers.clone();
-                Ok(from_peers(node, self.wanted.root, scope, peers, into)?)
+                let named = Named {
+                    node: alone.node.as_ref().map(|(node, _)| node),
+                    peers: alone.peers.clone(),
+                    gateways: &self.wanted.gateways,
+                    threads: alone.runtime.handle(),
+                };
+                Ok(from_sources(named, self.wanted.root, scope, into)?)
             }
         }
     }
@@ -144,11 +148,17 @@ impl Alone {
         let store = Arc::new(store);
         let shelf = Arc::new(Shelf::new(store.clone()));
         let runtime = daemon::threads()?;
-        let (node, _, task) = runtime.block_on(node::start(home.node_key(), options, shelf))?;
+        let node = if peers.is_empty() && !wanted.gateways.is_empty() {
+            None
+        } else {
+            let start = node::start(home.node_key(), options, shelf);
+            let (node, _, task) = runtime.block_on(start)?;
+            Some((node, task))
+        };
         Ok(Self {
             store,
             peers,
-            node: Some((node, task)),
+            node,
             runtime,
             _lock: lock,
         })

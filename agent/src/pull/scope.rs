@@ -3,6 +3,7 @@
 use cid::Cid;
 use serde::{Deserialize, Serialize};
 
+use super::GatewayUrl;
 use crate::node::Multiaddr;
 
 /// A snapshot that is to be pulled.
@@ -12,6 +13,8 @@ pub struct PullRequest {
     pub root: Cid,
     /// Addresses of peers that may have it, with their ids.
     pub peers: Vec<Multiaddr>,
+    /// Gateways that may have it.
+    pub gateways: Vec<GatewayUrl>,
 }
 
 /// How much of a snapshot is pulled.

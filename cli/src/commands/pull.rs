@@ -7,7 +7,7 @@ use agent::{
     blocks::Blocks,
     import::{self, Selection},
     node::{Dht, Listen, Multiaddr, NodeOptions},
-    pull::{Arrivals, PeerShare, PullReport, PullRequest, Puller, Scope, pull_streams},
+    pull::{Arrivals, GatewayUrl, PeerShare, PullReport, PullRequest, Puller, Scope, pull_streams},
 };
 use cid::Cid;
 use serde::Serialize;
@@ -19,7 +19,7 @@ use crate::{
     reference::SnapshotRef, ui::Size,
 };
 
-/// Fetch a snapshot from peers or a Kubo, check it, and keep it
+/// Fetch a snapshot from peers, gateways or a Kubo, check it, and keep it
 ///
 /// Every block is checked against its CID as it comes, and becomes durable as it comes: run the
 /// same command again after an interruption, and only what is missing is fetched. If an agent
@@ -48,6 +48,9 @@ pub(super) struct From {
     /// Without one the running agent asks its peers, and its DHT
     #[arg(long, value_name = "MULTIADDR")]
     peer: Vec<Multiaddr>,
+    /// Trustless gateway that may have it, of this program or of any IPFS: https://HOST
+    #[arg(long, value_name = "URL")]
+    gateway: Vec<GatewayUrl>,
     /// Key of a private network, as Kubo has it in swarm.key; a running agent has its own
     #[arg(long, value_name = "FILE")]
     swarm_key: Option<PathBuf>,
@@ -59,7 +62,7 @@ pub(super) struct From {
 impl From {
     /// Whether peers, or their network, are named.
     fn is_named(&self) -> bool {
-        !self.peer.is_empty() || self.swarm_key.is_some()
+        !self.peer.is_empty() || !self.gateway.is_empty() || self.swarm_key.is_some()
     }
 
     /// Makes ready to pull a snapshot.
@@ -78,13 +81,14 @@ impl From {
         let wanted = PullRequest {
             root,
             peers: self.peer.clone(),
+            gateways: self.gateway.clone(),
         };
         let puller = Puller::start(&home, &options, wanted)?;
-        if !puller.is_of_agent() && self.peer.is_empty() {
+        if !puller.is_of_agent() && self.peer.is_empty() && self.gateway.is_empty() {
             return Err(CliError::usage(
                 "nobody is named to pull from, and no agent runs that knows somebody",
             )
-            .hint("name a peer with `--peer`, or run `souverain agent run --peer …` first"));
+            .hint("name one with `--peer` or `--gateway`, or run `souverain agent run --peer …` first"));
         }
         if puller.is_of_agent() && self.swarm_key.is_some() {
             return Err(CliError::usage(
@@ -122,7 +126,9 @@ impl Args {
                 return Err(CliError::usage(
                     "a whole snapshot comes from a Kubo, and from nobody else",
                 )
-                .hint("leave out `--peer`, `--swarm-key` and `--stream`, or `--backend`"));
+                .hint(
+                    "leave out `--peer`, `--gateway`, `--swarm-key` and `--stream`, or `--backend`",
+                ));
             }
             let home = context.open_home()?;
             let (store, _) = Store::open_salvaging(home.path(), "pull")?;
