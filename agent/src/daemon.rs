@@ -103,7 +103,7 @@ impl Daemon {
         let http = http.transpose()?;
         let (node, addresses, task) =
             runtime.block_on(node::start(home.node_key(), options, shelf.clone()))?;
-        runtime.block_on(node.provide(shelf.public()));
+        runtime.block_on(node.changed(shelf.public()));
         let socket = {
             let _entered = runtime.enter();
             Socket::bind(home.path()).map_err(|cause| DaemonError::Io {

@@ -189,9 +189,7 @@ impl<'a> Bench<'a> {
                 let wants = vec![Wanted { cid, size }];
                 Input::Want { session, wants }
             }
-            17 => Input::Available {
-                cids: vec![self.block().0],
-            },
+            17 => Input::Changed,
             18 => match self.byte() % 4 {
                 0 => Input::Hold {
                     session: self.session(),

@@ -1,5 +1,7 @@
 //! A node among peers that do not mean well.
 
+use std::{sync::mpsc, time::Duration};
+
 use agent::{
     bitswap::message::{Entry, Payload, Request, WireMessage},
     node::PeerId,
@@ -15,6 +17,8 @@ use souverain_tests::{
 
 /// Most memory that an attacked node may have resident, in KiB.
 const MEMORY_KIB_MAX: u64 = 256 << 10;
+/// How long anything may take that a test waits for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn source(mib: usize) -> (Sandbox, String) {
     let sandbox = Sandbox::new();
@@ -82,6 +86,31 @@ fn a_peer_that_sends_wrong_blocks_is_dropped_and_named() {
         assert_eq!(share["blocks"].as_u64() > Some(0), honest, "{report}");
     }
     both.ok(&["verify", &root, "--keyless"]);
+    server.stop();
+}
+
+#[test]
+fn a_peer_that_waits_is_answered_as_soon_as_it_may_have_a_block() {
+    let (sandbox, root) = source(1);
+    sandbox.ok(&["share", &root, "--without", "all"]);
+    let server = Running::start(&sandbox, &[]);
+    let (said, hears) = mpsc::sync_channel(16);
+    let peer = RawPeer::start(move |message| {
+        let lacks = message.presences.iter().map(|presence| presence.have);
+        let sends = message.blocks.iter().map(|_| true);
+        for has in lacks.chain(sends) {
+            // The test may be over.
+            let _ = said.send(has);
+        }
+        Vec::new()
+    });
+    peer.dial(server.tcp());
+    let root_cid = root.parse().expect("a CID");
+    let wants = encoded(&want([root_cid].into_iter()));
+    let _stream = peer.send(peer_at(server.tcp()), &wants);
+    assert_eq!(hears.recv_timeout(PATIENCE), Ok(false), "DONT_HAVE");
+    sandbox.ok(&["share", &root, "--with", "public"]);
+    assert_eq!(hears.recv_timeout(PATIENCE), Ok(true), "the block");
     server.stop();
 }
 

@@ -152,10 +152,7 @@ impl Engine {
             Input::Loaded { ticket, blocks } => {
                 self.server.loaded(now, ticket, blocks, &mut self.out);
             }
-            Input::Available { cids } => {
-                let keys: Vec<Key> = cids.iter().filter_map(key_of).collect();
-                self.server.available(&keys);
-            }
+            Input::Changed => self.server.reconsider(),
             Input::OpenSession { session } => self.client.open(session),
             Input::AddPeer { session, peer } => self.client.add_peer(session, peer),
             Input::Want { session, wants } => self.client.want(session, &wants, &mut self.out),

@@ -132,11 +132,8 @@ pub enum Input {
         /// The bytes; missing ones mean none.
         blocks: Vec<Option<Bytes>>,
     },
-    /// Blocks have come into the store, or may be had by more peers: those who wait for them are answered.
-    Available {
-        /// The blocks.
-        cids: Vec<Cid>,
-    },
+    /// Blocks may have come into the store, or may be had by more peers: those who wait are looked up again.
+    Changed,
     /// Begins a session, or changes nothing if there is one of this number.
     OpenSession {
         /// Its number.

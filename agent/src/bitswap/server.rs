@@ -57,12 +57,15 @@ pub(super) struct Server {
     /// When to look for peers that take nothing.
     stall_check: Option<Duration>,
     connections: u64,
+    /// How often it may have changed what is here, or for whom.
+    changes: u64,
 }
 
 #[derive(Debug)]
 struct Lookup {
     peer: PeerId,
     connection: u64,
+    changes: u64,
     keys: Vec<Key>,
 }
 
@@ -70,6 +73,7 @@ struct Lookup {
 struct Load {
     peer: PeerId,
     connection: u64,
+    changes: u64,
     batch: Batch,
 }
 
@@ -155,23 +159,21 @@ impl Server {
                 served.found(*key, want, answer, others_held);
             }
         }
+        if lookup.changes != self.changes {
+            // The answers may be those of before.
+            served.wants.reconsider();
+        }
         self.held = others_held + served.held();
         self.settle(lookup.peer);
     }
 
-    pub(super) fn available(&mut self, keys: &[Key]) {
-        let mut changed = Vec::new();
-        for (peer, served) in &mut self.peers {
-            if keys
-                .iter()
-                .filter(|key| served.wants.reconsider(key))
-                .count()
-                > 0
-            {
-                changed.push(*peer);
-            }
-        }
-        for peer in changed {
+    /// Has all looked up again that was not here, or not for who wants it.
+    pub(super) fn reconsider(&mut self) {
+        self.changes += 1;
+        let served = self.peers.iter_mut();
+        let changed =
+            served.filter_map(|(peer, served)| served.wants.reconsider().then_some(*peer));
+        for peer in changed.collect::<Vec<_>>() {
             self.settle(peer);
         }
     }
@@ -208,6 +210,9 @@ impl Server {
                 }
                 None => served.found(*key, want, Answer::Absent, others_held),
             }
+        }
+        if load.changes != self.changes {
+            served.wants.reconsider();
         }
         self.held = others_held + served.held();
         self.release(&load.peer, load.batch.bytes);

@@ -158,7 +158,7 @@ impl Service {
         let shelf = self.shelf.clone();
         match spawn_blocking(move || shelf.refresh()).await {
             Ok(Ok(())) => {
-                self.node.provide(self.shelf.public()).await;
+                self.node.changed(self.shelf.public()).await;
                 Reply::Done
             }
             Ok(Err(error)) => Reply::failed(&error, FailureKind::Other),
@@ -200,7 +200,10 @@ impl Service {
         loop {
             tokio::select! {
                 done = &mut pulling => return Ok(match done {
-                    Ok(Ok(report)) => Reply::Pulled(report),
+                    Ok(Ok(report)) => {
+                        self.node.changed(self.shelf.public()).await;
+                        Reply::Pulled(report)
+                    }
                     Ok(Err(error)) => {
                         Reply::failed(&error, kind(&error))
                     }

@@ -200,8 +200,9 @@ pub(crate) enum Command {
     GoOn { session: SessionId },
     /// Close a session.
     CloseSession { session: SessionId },
-    /// Tell the DHT that these snapshots are to be had here, and no others.
-    Provide(Vec<Cid>),
+    /// Look again at what peers wait for, and tell the DHT that these snapshots are to be had here,
+    /// and no others.
+    Changed { public: Vec<Cid> },
     /// Say goodbye to all peers, and end.
     Stop,
 }
@@ -237,10 +238,11 @@ impl Handle {
         answer.await.map_err(|_| Stopped)
     }
 
-    /// Tells the DHT which snapshots everyone may have here.
-    pub(crate) async fn provide(&self, roots: Vec<Cid>) {
+    /// Says that there may be other blocks, or that others may have them; and which snapshots everyone
+    /// may have. The DHT is told of these, and peers that wait are answered.
+    pub(crate) async fn changed(&self, public: Vec<Cid>) {
         // A node that has stopped provides nothing.
-        let _ = self.commands.send(Command::Provide(roots)).await;
+        let _ = self.commands.send(Command::Changed { public }).await;
     }
 
     /// Lets the node say goodbye to its peers and end, whoever else has a handle.

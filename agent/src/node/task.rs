@@ -216,7 +216,10 @@ impl Task {
             // Who asked may not wait for the answer any more.
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::OpenSession { from, reply } => self.open_session(from, reply),
-            Command::Provide(roots) => self.provide(roots),
+            Command::Changed { public } => {
+                self.provide(public);
+                self.exchange().handle(Input::Changed);
+            }
             Command::Want { session, wants } => {
                 self.exchange().handle(Input::Want { session, wants });
             }

@@ -276,8 +276,7 @@ fn cancels_and_full_wantlists_take_back_what_waits() {
     assert_eq!(answers.world.engine(0).held().served_wants, 1);
     for block in &blocks {
         answers.world.put(answers.server, block);
-        let cids = vec![block.0];
-        answers.world.input(0, Input::Available { cids });
+        answers.world.input(0, Input::Changed);
     }
     assert_eq!(answers.after(vec![], false).0, 1);
 }

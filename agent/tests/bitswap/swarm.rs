@@ -199,11 +199,7 @@ fn what_nobody_has_is_said_to_be_missing_and_comes_when_it_is_there() {
 
     // The want waits at the peer, which sends the block as soon as it has it.
     world.put(holders[1], &blocks[9]);
-    let cids = vec![blocks[9].0];
-    world.input(
-        holders[1],
-        souverain_agent::bitswap::Input::Available { cids },
-    );
+    world.input(holders[1], souverain_agent::bitswap::Input::Changed);
     assert!(world.run(ms(600), |world| world.has_all(leecher, &blocks)));
 }
 

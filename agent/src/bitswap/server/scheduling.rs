@@ -75,6 +75,7 @@ impl Server {
                 Lookup {
                     peer,
                     connection,
+                    changes: self.changes,
                     keys,
                 },
             );
@@ -138,6 +139,7 @@ impl Server {
             Load {
                 peer,
                 connection,
+                changes: self.changes,
                 batch,
             },
         );

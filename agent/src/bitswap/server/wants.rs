@@ -206,17 +206,15 @@ impl Wants {
         self.list(key, want);
     }
 
-    /// Has a block looked up again that was not here.
-    pub(super) fn reconsider(&mut self, key: &Key) -> bool {
-        let Some(want) = self.wants.get(key).copied() else {
-            return false;
-        };
-        if want.state != State::Waiting {
-            return false;
+    /// Has all blocks looked up again that were not here. True if there are any.
+    pub(super) fn reconsider(&mut self) -> bool {
+        let waiting = std::mem::take(&mut self.waiting);
+        for (_, key) in &waiting {
+            if let Some(want) = self.wants.get(key).copied() {
+                self.insert_fresh(*key, want);
+            }
         }
-        self.unlist(key, &want);
-        self.insert_fresh(*key, want);
-        true
+        !waiting.is_empty()
     }
 
     /// The blocks of the next message, and their size together.

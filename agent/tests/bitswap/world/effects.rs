@@ -82,8 +82,7 @@ impl World {
                 assert!(before.is_none(), "seed {seed}: {cid} came twice");
                 assert!(peer.is_some());
                 self.put(node, &(cid, block.into_bytes().into()));
-                let cids = vec![cid];
-                self.step_engine(node, Input::Available { cids });
+                self.step_engine(node, Input::Changed);
             }
             Effect::Missing { cids, .. } => self.nodes[node].missing.extend(cids),
             Effect::Refused { cid, because, .. } => panic!("seed {seed}: {cid}: {because}"),
