@@ -4,14 +4,16 @@
     cargo build --release --locked -p souverain -p souverain-tests
     cargo build --release --locked --manifest-path bench/iroh/Cargo.toml --target-dir target/iroh
     cargo test --release --locked -p souverain-tests --test kubo --test helia   # builds Kubo, installs Helia
-    python3 bench/network.py [--links loopback,delay,loss,crowd,idle] [--size-mib 1024] [--rounds 3] [--work DIR]
+    python3 bench/network.py [--links loopback,delay,loss,first,publish,crowd,idle] [--size-mib 1024] [--rounds 3] [--work DIR]
 
 Prints Markdown tables: medians of wall seconds over the rounds, and ratios. `delay` is 100 ms of round
 trip, `loss` the same with 1% of packets lost in each direction, on the wire of the tests (network namespaces,
 so root). Who pulls has an empty store, on disk at the end, and is connected before the time counts
 (souverain is not: its process starts, dials, and lists the snapshot within it). All transfer one root:
 random bytes, exported once, given to Kubo as a CAR; iroh-blobs has one file of that size. Congestion
-control of TCP is the machine's.
+control of TCP is the machine's. `first` is the time from the start of a migration of one stream of many to the
+first byte that is restored of it; `publish` gives a folder of that size to a Kubo that runs, by `ipfs add -r` and by
+`souverain`, which compresses, encrypts and keeps it too.
 """
 
 import argparse
@@ -187,6 +189,16 @@ def stream(source, sink, size):
     return float(seconds)
 
 
+def restored(place):
+    """Whether anything was written to a file below a directory."""
+    def size(path):
+        try:
+            return os.path.getsize(path)
+        except FileNotFoundError:
+            return 0
+    return any(size(os.path.join(folder, name)) for folder, _, names in os.walk(place) for name in names)
+
+
 class Bench:
     def __init__(self, args):
         self.args = args
@@ -316,6 +328,67 @@ class Bench:
         for leftover in ("puller", "kubo-puller", "iroh-puller", "got"):
             fresh(self.path(leftover))
 
+    # the first byte of an import; a folder for a Kubo ---------------------------
+
+    def first(self):
+        """How long until something of one stream's import is in the target, far away or near."""
+        tag, root = self.prepare(self.args.size_mib)
+        for link in ("loopback", "delay"):
+            for _ in range(self.args.rounds):
+                wire = Wire(link)
+                agent = Agent(wire.places[1], os.path.join(tag, "home1"))
+                home, into = fresh(self.path("puller")), fresh(self.path("into"))
+                run(self.souverain("puller", "init"))
+                os.makedirs(into)
+                identity = os.path.join(tag, "home1", "identity.txt")
+                began = settled()
+                migrating = wire.places[0].start(self.souverain(
+                    "puller", "migrate", root, "--stream", "data", "--into", os.path.join(into, "data"),
+                    "--peer", agent.address("/tcp/"), "--identity", identity))
+                while not restored(into):
+                    if migrating.poll() is not None:
+                        sys.exit("a migration ended before anything was restored")
+                self.note("first", f"first byte of an import, {link}", time.monotonic() - began)
+                migrating.communicate()
+                self.note("first", f"all of it, and read back, {link}", time.monotonic() - began)
+                agent.end()
+                wire.end()
+                fresh(home)
+                fresh(into)
+
+    def publish(self):
+        """A folder for a Kubo that runs and has nothing."""
+        tag, root = self.prepare(self.args.size_mib)
+        data = os.path.join(tag, "data")
+        cid1 = ("--cid-version=1", "--chunker=size-1048576", "--raw-leaves")
+
+        def kubo(name, step):
+            daemon = Kubo(Place("127.0.0.1"), self.path("kubo-puller"))
+            began = settled()
+            step(daemon)
+            self.note("publish", name, time.monotonic() - began)
+            daemon.end()
+
+        def backend(daemon):
+            with open(self.path("kubo-puller", "api")) as file:
+                _, _, address, _, port = file.read().strip().split("/")
+            return f"kubo=http://{address}:{port}"
+
+        def export(daemon):
+            run(self.souverain("puller", "export", data, "--backend", backend(daemon)))
+
+        for _ in range(self.args.rounds):
+            kubo("ipfs add -r", lambda daemon: daemon.run("add", "-r", "--quieter", "--progress=false", data))
+            kubo("ipfs add -r, CIDv1, chunks of 1 MiB",
+                 lambda daemon: daemon.run("add", "-r", "--quieter", "--progress=false", *cid1, data))
+            fresh(self.path("puller"))
+            run(self.souverain("puller", "init"))
+            kubo("souverain export --backend kubo", export)
+            kubo("souverain pin add, of what was exported", lambda daemon: run(
+                self.souverain(os.path.join(tag, "home1"), "pin", "add", root, "--backend", backend(daemon))))
+        for leftover in ("puller", "kubo-puller"):
+            fresh(self.path(leftover))
+
     # one node, many peers; and none -----------------------------------------
 
     def crowd(self):
@@ -368,7 +441,8 @@ class Bench:
             for name, rounds in times.items():
                 median = statistics.median(rounds)
                 print(f"| {name} | {median:.2f} | {(mib << 20) / 1e6 / median:.0f} | {' '.join(f'{s:.2f}' for s in rounds)} |")
-            self.goals(link, {name: statistics.median(rounds) for name, rounds in times.items()})
+            if link in LINKS:
+                self.goals(link, {name: statistics.median(rounds) for name, rounds in times.items()})
 
     def goals(self, link, took):
         def best(part):
@@ -390,7 +464,7 @@ class Bench:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--links", default="loopback,delay,loss,crowd,idle")
+    parser.add_argument("--links", default="loopback,delay,loss,first,publish,crowd,idle")
     parser.add_argument("--size-mib", type=int, default=1024)
     parser.add_argument("--loss-mib", type=int, default=64, help="size where packets are lost")
     parser.add_argument("--crowd-mib", type=int, default=32)
@@ -404,7 +478,7 @@ def main():
         if link in LINKS:
             bench.transfers(link)
         else:
-            {"crowd": bench.crowd, "idle": bench.idle}[link]()
+            {"first": bench.first, "publish": bench.publish, "crowd": bench.crowd, "idle": bench.idle}[link]()
     bench.report()
 
 
