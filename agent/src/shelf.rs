@@ -6,7 +6,7 @@
 //! Directories that several snapshots have in common are walked once.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::{Arc, Mutex, RwLock},
     time::{Duration, Instant},
 };
@@ -20,7 +20,7 @@ use store::{Store, StoreError};
 use crate::{
     bitswap::Answer,
     dag,
-    sharing::{self, Share, SharingError},
+    sharing::{self, GroupName, Share, SharingError},
 };
 
 /// Most blocks of shared snapshots: 16 bytes of memory each. What is beyond is not given away.
@@ -65,10 +65,17 @@ struct Index {
     public: Vec<Cid>,
 }
 
+/// Who may have something, groups being the peers that are in them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Audience {
+    public: bool,
+    peers: BTreeSet<PeerId>,
+}
+
 /// Snapshots that are shared with the same peers.
 #[derive(Debug)]
 struct Group {
-    with: Share,
+    with: Audience,
     /// Sorted.
     blocks: Vec<[u8; 16]>,
 }
@@ -222,6 +229,23 @@ impl Public {
     }
 }
 
+impl Audience {
+    fn new(share: Share, members: &BTreeMap<GroupName, BTreeSet<PeerId>>) -> Self {
+        let mut peers = share.peers;
+        for group in &share.groups {
+            peers.extend(members.get(group).into_iter().flatten());
+        }
+        Self {
+            public: share.public,
+            peers,
+        }
+    }
+
+    fn allows(&self, peer: &PeerId) -> bool {
+        self.public || self.peers.contains(peer)
+    }
+}
+
 impl Index {
     fn allows(&self, peer: &PeerId, cid: &Cid) -> bool {
         let Some(short) = dag::short(cid) else {
@@ -233,19 +257,17 @@ impl Index {
     }
 
     fn build(store: &Store, changes: u64) -> Result<Self, SharingError> {
-        let mut by_share: BTreeMap<Share, Vec<Cid>> = BTreeMap::new();
+        let members = sharing::groups(store)?;
+        let mut by_audience: BTreeMap<Audience, Vec<Cid>> = BTreeMap::new();
         for (root, share) in sharing::shares(store)? {
-            by_share.entry(share).or_default().push(root);
+            let audience = Audience::new(share, &members);
+            by_audience.entry(audience).or_default().push(root);
         }
-        let is_public = |share: &&Share| share.public;
-        let public = by_share
-            .keys()
-            .filter(is_public)
-            .flat_map(|share| by_share[share].clone());
-        let public = public.collect();
+        let of_public = by_audience.iter().filter(|(audience, _)| audience.public);
+        let public = of_public.flat_map(|(_, roots)| roots.clone()).collect();
         let mut left = SHARED_BLOCKS_MAX;
         let mut groups = Vec::new();
-        for (with, roots) in by_share {
+        for (with, roots) in by_audience {
             let blocks = blocks_under(store, roots, left)?;
             left -= blocks.len();
             groups.push(Group { with, blocks });
@@ -351,10 +373,12 @@ mod tests {
             }
             loaded.iter().map(Option::is_some).collect()
         };
+        let team: GroupName = "team".parse().expect("a name");
         let set = |root: &Cid, public, peers: &[PeerId]| {
             let share = Share {
                 public,
                 peers: peers.iter().copied().collect(),
+                groups: [team.clone()].into(),
             };
             sharing::set_share(&store, root, &share).expect("sets");
             shelf.refresh().expect("refreshes");
@@ -388,6 +412,14 @@ mod tests {
 
         set(&theirs[2], false, &[]);
         assert_eq!(may(&friend, &theirs), [true, false, false]);
+        // The group that all of it is shared with has nobody yet.
+        for (members, theirs_are) in [(vec![stranger], [true; 3]), (vec![], [true, false, false])] {
+            let members = members.into_iter().collect();
+            sharing::set_group(&store, &team, &members).expect("sets");
+            shelf.refresh().expect("refreshes");
+            assert_eq!(may(&stranger, &theirs), theirs_are);
+            assert_eq!(may(&friend, &theirs), [true, false, false]);
+        }
         let absent = protocol::block::raw_cid(&[9; 32]);
         assert_eq!(shelf.answers(&friend, &[absent]), [Answer::Denied]);
     }

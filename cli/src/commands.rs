@@ -6,6 +6,7 @@ mod completions;
 mod diff;
 mod export;
 mod get;
+mod group;
 mod import;
 mod init;
 mod list;
@@ -42,6 +43,7 @@ pub(crate) enum Command {
     Pull(pull::Args),
     Migrate(migrate::Args),
     Share(share::Args),
+    Group(group::Args),
     #[command(subcommand)]
     Pin(pin::Command),
     #[command(subcommand)]
@@ -78,6 +80,7 @@ impl Command {
             Self::Pull(args) => args.run(context),
             Self::Migrate(args) => args.run(context),
             Self::Share(args) => args.run(context),
+            Self::Group(args) => args.run(context),
             Self::Pin(command) => command.run(context),
             Self::Agent(command) => command.run(context),
             Self::Quickstart(args) => args.run(context),

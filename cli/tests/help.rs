@@ -26,6 +26,7 @@ const PAGES: &[&str] = &[
     "recipients remove",
     "pull",
     "share",
+    "group",
     "pin",
     "pin add",
     "pin list",

@@ -153,6 +153,39 @@ fn nobody_gets_what_is_not_shared_with_them() {
     server.stop();
 }
 
+#[test]
+fn what_is_shared_with_a_group_is_for_whoever_is_in_it() {
+    let source = Source::new();
+    let home = &source.home;
+    let (friend, stranger) = (initialised(), initialised());
+    let (friend_id, stranger_id) = (peer_of(&friend), peer_of(&stranger));
+    home.run(&["share", &source.root, "--with", "team"])
+        .failed(2, "there is no group team");
+    home.run(&["group", "Team", "--add", &friend_id])
+        .failed(2, "a group is named by");
+    assert_eq!(home.ok(&["group", "team", "--add", &friend_id]), friend_id);
+    assert_eq!(home.ok(&["group"]), "team  1 peers");
+    source.share("team");
+    assert_eq!(home.ok(&["share", &source.root]), "team");
+
+    let server = Running::start(home, &[]);
+    let peer = [server.tcp()];
+    pulled(&friend, &source.root, &peer);
+    let ran = pull(&stranger, &source.root, &peer);
+    assert!(ran.stdout.contains("or gives it to this node"), "{ran:?}");
+    home.ok(&["group", "team", "--add", &stranger_id]);
+    pulled(&stranger, &source.root, &peer);
+    home.ok(&["group", "team", "--remove", "all"]);
+    assert_eq!(home.ok(&["group"]), "");
+    let late = initialised();
+    home.ok(&["group", "team", "--add", &friend_id]);
+    let ran = pull(&late, &source.root, &peer);
+    assert!(ran.stdout.contains("or gives it to this node"), "{ran:?}");
+    home.ok(&["share", &source.root, "--without", "team"]);
+    assert_eq!(home.ok(&["share", &source.root]), "");
+    server.stop();
+}
+
 /// How many whole blocks there are in the first pack, whether or not a commit covers them.
 fn whole_blocks(home: &Sandbox) -> u64 {
     let Ok(file) = std::fs::File::open(home.home().join("packs/00000000.car")) else {
