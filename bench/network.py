@@ -4,7 +4,8 @@
     cargo build --release --locked -p souverain -p souverain-tests
     cargo build --release --locked --manifest-path bench/iroh/Cargo.toml --target-dir target/iroh
     cargo test --release --locked -p souverain-tests --test kubo --test helia   # builds Kubo, installs Helia
-    python3 bench/network.py [--links loopback,delay,loss,first,publish,crowd,idle] [--size-mib 1024] [--rounds 3] [--work DIR]
+    python3 bench/network.py [--links loopback,delay,loss,first,publish,crowd,idle] [--size-mib 1024] [--transports TCP,QUIC]
+                             [--rounds 3] [--skip NAME,…] [--work DIR]
 
 Prints Markdown tables: medians of wall seconds over the rounds, and ratios. `delay` is 100 ms of round
 trip, `loss` the same with 1% of packets lost in each direction, on the wire of the tests (network namespaces,
@@ -205,6 +206,8 @@ class Bench:
         self.work = os.path.abspath(args.work)
         self.skip = set(filter(None, args.skip.split(",")))
         self.times = {}
+        both = (("/tcp/", "TCP"), ("/quic-v1", "QUIC"))
+        self.transports = [each for each in both if each[1] in args.transports.split(",")]
         os.makedirs(self.work, exist_ok=True)
 
     def path(self, *names):
@@ -256,7 +259,7 @@ class Bench:
 
     def ours(self, link, places, tag, root):
         agents = [Agent(place, os.path.join(tag, f"home{n + 1}")) for n, place in enumerate(places[1:])]
-        for part, transport in (("/tcp/", "TCP"), ("/quic-v1", "QUIC")):
+        for part, transport in self.transports:
             for count in (1, PROVIDERS):
                 addresses = [agent.address(part) for agent in agents[:count]]
                 self.pull(link, f"souverain pull, {transport}, {count} provider{'s' * (count > 1)}", places[0], root, addresses)
@@ -283,7 +286,7 @@ class Bench:
 
     def kubo(self, link, places, tag, root):
         provider = Kubo(places[1], os.path.join(tag, "kubo"), keep=True)
-        for part, transport in (("/tcp/", "TCP"), ("/quic-v1", "QUIC")):
+        for part, transport in self.transports:
             puller = Kubo(places[0], self.path("kubo-puller"))
             puller.run("swarm", "connect", provider.address(part))
             began = settled()
@@ -466,10 +469,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--links", default="loopback,delay,loss,first,publish,crowd,idle")
     parser.add_argument("--size-mib", type=int, default=1024)
-    parser.add_argument("--loss-mib", type=int, default=64, help="size where packets are lost")
+    parser.add_argument("--loss-mib", type=int, default=256, help="size where packets are lost")
     parser.add_argument("--crowd-mib", type=int, default=32)
     parser.add_argument("--peers", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--transports", default="TCP,QUIC")
     parser.add_argument("--skip", default="", help="souverain, kubo, helia, iroh, stream")
     parser.add_argument("--work", default=os.path.join(ROOT, "target", "bench-network"))
     args = parser.parse_args()

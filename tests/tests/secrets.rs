@@ -4,7 +4,10 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use rusqlite::Connection;
-use souverain_tests::program::{Ran, Sandbox};
+use souverain_tests::{
+    program::{Ran, Sandbox},
+    running::Running,
+};
 
 const PASSPHRASE: &str = "correct-horse-battery-staple";
 const PASSWORD: &str = "Pg-s3cret-p4ssword";
@@ -145,6 +148,24 @@ fn nothing_secret_is_said_published_or_readable() {
     }
     failures(&watched, &cids[0]);
     assert_private(&sandbox.home());
+}
+
+#[test]
+fn no_variable_makes_a_node_write_down_the_secrets_of_its_connections() {
+    let source = Sandbox::new();
+    fs::write(source.path("text"), "sealed").expect("writes");
+    let root = source.ok(&["export", "text"]);
+    source.ok(&["share", &root, "--with", "public"]);
+    let server = Running::start(&source, &[]);
+    for address in &server.addresses {
+        let target = Sandbox::new();
+        let secrets = target.path("secrets");
+        let mut command = target.command(&["pull", &root, "--peer", address]);
+        command.env("SSLKEYLOGFILE", &secrets);
+        Ran::of(command.output().expect("runs")).succeeded();
+        assert!(!secrets.exists(), "{address}");
+    }
+    server.stop();
 }
 
 fn failures(watched: &Watched, cid: &str) {

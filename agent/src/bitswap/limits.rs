@@ -53,7 +53,7 @@ pub const WANTS_PER_LOOKUP_MAX: usize = 1024;
 pub const LOADS_IN_FLIGHT_MAX: usize = 32;
 /// Bytes that are loaded, or sent but not taken, for one peer, when few take anything; else a peer
 /// has its share of [`UNTAKEN_BYTES_MAX`], and one message at least.
-pub const UNTAKEN_BYTES_PER_PEER_MAX: usize = 4 << 20;
+pub const UNTAKEN_BYTES_PER_PEER_MAX: usize = 16 << 20;
 /// Bytes that are loaded, or sent but not taken, for all peers.
 pub const UNTAKEN_BYTES_MAX: usize = 64 << 20;
 /// Messages that are sent but not taken, for one peer.

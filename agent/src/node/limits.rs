@@ -3,18 +3,18 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 /// Most connections at a time.
-pub const CONNECTIONS_MAX: u32 = 256;
+pub const CONNECTIONS_MAX: u32 = 640;
 /// Most of them that others opened, so that nobody can fill them all.
-pub const CONNECTIONS_INBOUND_MAX: u32 = 192;
+pub const CONNECTIONS_INBOUND_MAX: u32 = 512;
 /// Most connections with one peer.
-pub const CONNECTIONS_PER_PEER_MAX: u32 = 4;
+pub const CONNECTIONS_PER_PEER_MAX: u32 = 10;
 /// Most inbound connections that are not authenticated yet.
 pub const CONNECTIONS_PENDING_INBOUND_MAX: u32 = 64;
 /// Most outbound connections that are not authenticated yet.
 pub const CONNECTIONS_PENDING_OUTBOUND_MAX: u32 = 64;
 /// Connections with a peer of the same kind that blocks are fetched over, when it is far away: each has its
 /// own window, and its own losses.
-pub const CONNECTIONS_FAR: usize = 3;
+pub const CONNECTIONS_FAR: usize = 8;
 /// Round trip from which a peer is far away.
 pub const FAR: Duration = Duration::from_millis(20);
 /// Most streams of a connection, in each direction.

@@ -10,6 +10,7 @@ mod exchange;
 mod frames;
 pub mod limits;
 mod rate;
+mod security;
 mod session;
 mod status;
 mod swarm_key;
@@ -21,7 +22,7 @@ use std::{io, sync::Arc};
 
 use crate::bitswap::{Rates, SessionId, Wanted};
 use cid::Cid;
-use libp2p::{TransportError, multiaddr::Protocol, noise};
+use libp2p::{TransportError, multiaddr::Protocol, noise, tls};
 use tokio::sync::{mpsc, oneshot};
 
 pub use libp2p::{Multiaddr, PeerId};
@@ -106,6 +107,9 @@ pub enum NodeError {
     /// The node's key cannot be used for encryption.
     #[error("cannot use the node's key")]
     Noise(#[source] noise::Error),
+    /// The node's key cannot be used for a certificate.
+    #[error("cannot use the node's key for TLS")]
+    Tls(#[source] tls::certificate::GenError),
     /// The system's resolver of names is not configured.
     #[error("cannot read how names are resolved")]
     Resolver(#[source] io::Error),

@@ -1,4 +1,4 @@
-//! How bytes get to a peer: TCP with noise and yamux, QUIC, or TCP within a private network.
+//! How bytes get to a peer: TCP with TLS or noise and yamux, QUIC, or TCP within a private network.
 
 use std::{io, sync::Arc};
 
@@ -12,13 +12,14 @@ use libp2p::{
     dns,
     futures::{AsyncRead, AsyncWrite},
     identity::Keypair,
-    noise, pnet, quic, relay, tcp, yamux,
+    pnet, quic, relay, tcp, yamux,
 };
 
 use super::{
     NodeError, SwarmKey,
     frames::Yamux,
     limits::{HANDSHAKE_WAIT, QUIC_CONNECTION_WINDOW, QUIC_STREAM_WINDOW, STREAMS_MAX},
+    security::Security,
     traffic::{CountedMuxer, Traffic},
 };
 
@@ -68,14 +69,14 @@ where
     T::Dial: Send,
     T::ListenerUpgrade: Send,
 {
-    let noise = noise::Config::new(key).map_err(NodeError::Noise)?;
+    let security = Security::new(key)?;
     let mut yamux = yamux::Config::default();
     yamux.set_max_num_streams(STREAMS_MAX as usize);
     let yamux = Yamux(yamux);
     let Some(private) = private else {
         return Ok(transport
             .upgrade(Version::V1Lazy)
-            .authenticate(noise)
+            .authenticate(security)
             .multiplex(yamux)
             .timeout(HANDSHAKE_WAIT)
             .boxed());
@@ -87,7 +88,7 @@ where
             private.handshake(stream).await.map_err(io::Error::other)
         })
         .upgrade(Version::V1Lazy)
-        .authenticate(noise)
+        .authenticate(security)
         .multiplex(yamux)
         .timeout(HANDSHAKE_WAIT)
         .boxed())
