@@ -257,7 +257,9 @@ fn what_is_public_is_found_through_others_and_what_is_not_is_not() {
     source.ok(&["share", &secret, "--with", "public"]);
     source.ok(&["share", &secret, "--without", "public"]);
     assert_eq!(provided(&source), 1);
-    seeker.run(&["pull", &secret]).failed(1, "no peer");
+    seeker
+        .run(&["pull", &secret])
+        .failed(1, &format!("has {secret}"));
     source.ok(&["share", &secret, "--with", "public"]);
     let pulled = seeker
         .run(&["pull", &secret, "--json"])

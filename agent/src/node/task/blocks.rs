@@ -1,6 +1,6 @@
 //! What the task does for the exchange of blocks: sessions, and what the store is asked.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use libp2p::PeerId;
 use tokio::{sync::oneshot, task::spawn_blocking, time::Instant};
@@ -37,7 +37,9 @@ impl Task {
                 self.sessions.tell(session, SessionEvent::Searched);
             }
             Providers::Known(root) => {
-                let known: Vec<PeerId> = self.peers.keys().copied().collect();
+                // One that is named may be on its way to be connected.
+                let known: HashSet<PeerId> =
+                    self.peers.keys().chain(&self.named).copied().collect();
                 for peer in known {
                     self.ask(session, peer);
                 }
