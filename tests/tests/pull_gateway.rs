@@ -323,6 +323,9 @@ fn nobody_there_is_said() {
     let mut many = vec!["pull", &snapshot.root];
     many.extend(urls.iter().flat_map(|url| ["--gateway", url]));
     target.run(&many).failed(2, "at most 16");
+    let limited = ["--gateway", NOBODY, "--limit-download", "1MiB"];
+    let limited = [&["pull", &*snapshot.root], &limited[..]].concat();
+    target.run(&limited).failed(2, "limit of downloads");
     for bad in ["127.0.0.1:80", "ftp://host", "http://me:secret@host"] {
         let ran = pull(&target, &snapshot.root, &["--gateway", bad]);
         assert_eq!(ran.code, Some(2), "{ran:#?}");

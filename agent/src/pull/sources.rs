@@ -76,7 +76,7 @@ impl Sources {
         })
     }
 
-    /// Whether there may be peers that nobody named.
+    /// Whether peers are asked, beside gateways or alone.
     pub(super) fn has_peers(&self) -> bool {
         self.session.is_some()
     }

@@ -67,6 +67,12 @@ impl From {
 
     /// Makes ready to pull a snapshot.
     pub(super) fn puller(&self, context: &Context, root: Cid) -> Result<Puller, CliError> {
+        if !self.gateway.is_empty() && self.limit_download != Schedule::default() {
+            return Err(
+                CliError::usage("gateways are not held to a limit of downloads")
+                    .hint("leave out `--limit-download`, or pull from peers with `--peer` alone"),
+            );
+        }
         let home = context.open_home()?;
         let options = NodeOptions {
             listen: Listen::Nowhere,
