@@ -10,6 +10,7 @@ pub mod car;
 pub mod cut;
 pub mod keys;
 pub mod list;
+pub mod log;
 pub mod manifest;
 pub mod migration;
 pub mod note;

@@ -1,0 +1,6 @@
+//! The audit log: its tree, and what others can check of it.
+//!
+//! Formats and rules only. Who keeps a log, signs for it or carries it to others calls this; time,
+//! randomness, tiles and signatures are arguments.
+
+pub mod tree;
