@@ -3,4 +3,5 @@
 //! Formats and rules only. Who keeps a log, signs for it or carries it to others calls this; time,
 //! randomness, tiles and signatures are arguments.
 
+pub mod tile;
 pub mod tree;
