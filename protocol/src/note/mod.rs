@@ -3,11 +3,13 @@
 //! The format is C2SP's, <https://c2sp.org/signed-note>, with Ed25519 signatures; Go's `sumdb/note`
 //! reads what is written here.
 
-use std::{fmt, str::FromStr};
+mod key;
 
-use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
-use ed25519_dalek::{Signature, VerifyingKey};
-use sha2::{Digest, Sha256};
+use std::fmt;
+
+use data_encoding::BASE64;
+
+pub use key::{SignerKey, TYPE_ED25519, VerifierKey};
 
 /// Largest note, in bytes, as Go's `sumdb/note` has it.
 pub const NOTE_SIZE_MAX: usize = 1_000_000;
@@ -15,8 +17,6 @@ pub const NOTE_SIZE_MAX: usize = 1_000_000;
 pub const SIGNATURES_MAX: usize = 100;
 /// What a signature line begins with: an em dash and a space.
 const LINE_PREFIX: &str = "\u{2014} ";
-/// The signature type of Ed25519.
-const TYPE_ED25519: u8 = 1;
 
 /// Why a note, or the key of one, is not what it should be.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,82 +38,6 @@ pub enum NoteError {
     Wrong(String),
 }
 
-/// What checks the signatures of one signer: its name and its Ed25519 public key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VerifierKey {
-    name: String,
-    key: VerifyingKey,
-}
-
-impl VerifierKey {
-    /// A key under a name.
-    ///
-    /// # Errors
-    /// The name is empty, or has a space or a plus sign in it; or the key is no point of the curve.
-    pub fn new(name: &str, key: &[u8; 32]) -> Result<Self, NoteError> {
-        let bad = |c: char| c == '+' || c.is_whitespace() || c.is_control();
-        if name.is_empty() || name.contains(bad) {
-            return Err(NoteError::Key("a name that no signer has"));
-        }
-        let key = VerifyingKey::from_bytes(key).map_err(|_| NoteError::Key("no Ed25519 key"))?;
-        if key.is_weak() {
-            return Err(NoteError::Key("a weak Ed25519 key"));
-        }
-        Ok(Self {
-            name: name.to_owned(),
-            key,
-        })
-    }
-
-    /// The signer's name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The first four bytes of a hash over name and key, which tell keys of one name apart.
-    #[must_use]
-    pub fn id(&self) -> [u8; 4] {
-        let hash = Sha256::new()
-            .chain_update(&self.name)
-            .chain_update([b'\n', TYPE_ED25519])
-            .chain_update(self.key.as_bytes())
-            .finalize();
-        [hash[0], hash[1], hash[2], hash[3]]
-    }
-}
-
-impl fmt::Display for VerifierKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let id = u32::from_be_bytes(self.id());
-        let key = [&[TYPE_ED25519], self.key.as_bytes().as_slice()].concat();
-        write!(f, "{}+{id:08x}+{}", self.name, BASE64.encode(&key))
-    }
-}
-
-impl FromStr for VerifierKey {
-    type Err = NoteError;
-
-    fn from_str(text: &str) -> Result<Self, NoteError> {
-        let mut parts = text.splitn(3, '+');
-        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(NoteError::Key("not NAME+HASH+KEY"));
-        };
-        let key = BASE64.decode(key.as_bytes());
-        let key = key.map_err(|_| NoteError::Key("not in Base64"))?;
-        let key = match key.as_slice() {
-            [TYPE_ED25519, key @ ..] => key.try_into(),
-            _ => return Err(NoteError::Key("not of the type Ed25519")),
-        };
-        let key = Self::new(name, key.map_err(|_| NoteError::Key("not of 32 bytes"))?)?;
-        let said = HEXLOWER_PERMISSIVE.decode(id.as_bytes());
-        if said.as_deref() != Ok(&key.id()[..]) {
-            return Err(NoteError::Key("a hash that is not its"));
-        }
-        Ok(key)
-    }
-}
-
 /// Signs a text: `sign` is given its bytes and returns the Ed25519 signature of `key`'s secret half.
 ///
 /// # Errors
@@ -126,13 +50,12 @@ pub fn sign(
 ) -> Result<String, NoteError> {
     check_text(text)?;
     let signature = sign(text.as_bytes());
-    let note = format!(
-        "{text}\n{LINE_PREFIX}{} {}\n",
-        key.name,
-        BASE64.encode(&[&key.id()[..], &signature].concat())
-    );
-    UnverifiedNote::parse(note.as_bytes())?.verify(key)?;
-    Ok(note)
+    let note = UnverifiedNote {
+        text: text.to_owned(),
+        signatures: vec![SignatureLine::new(key, &signature)],
+    };
+    note.verify(key)?;
+    Ok(note.to_string())
 }
 
 /// A note whose signatures were not checked.
@@ -142,8 +65,9 @@ pub struct UnverifiedNote {
     signatures: Vec<SignatureLine>,
 }
 
+/// A line under a note: who is said to have signed it, and the signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct SignatureLine {
+pub struct SignatureLine {
     name: String,
     id: [u8; 4],
     signature: Vec<u8>,
@@ -183,13 +107,47 @@ impl UnverifiedNote {
     /// # Errors
     /// It did not, or a signature in its name is wrong.
     pub fn verify(&self, key: &VerifierKey) -> Result<&str, NoteError> {
-        let of_key = |line: &&SignatureLine| line.name == key.name && line.id == key.id();
+        if key.has_signed(self.text.as_bytes(), self.signature_of(key)?) {
+            Ok(&self.text)
+        } else {
+            Err(NoteError::Wrong(key.name().to_owned()))
+        }
+    }
+
+    /// The first signature in the name and with the hash of a key: the one that counts.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn signature_of<const TYPE: u8>(
+        &self,
+        key: &SignerKey<TYPE>,
+    ) -> Result<&[u8], NoteError> {
+        let id = key.id();
+        let of_key = |line: &&SignatureLine| line.name == key.name() && line.id == id;
         let line = self.signatures.iter().find(of_key);
-        let line = line.ok_or_else(|| NoteError::Unsigned(key.name.clone()))?;
-        let wrong = || NoteError::Wrong(key.name.clone());
-        let signature = Signature::from_slice(&line.signature).map_err(|_| wrong())?;
-        let checked = key.key.verify_strict(self.text.as_bytes(), &signature);
-        checked.map(|()| self.text.as_str()).map_err(|_| wrong())
+        let line = line.ok_or_else(|| NoteError::Unsigned(key.name().to_owned()))?;
+        Ok(&line.signature)
+    }
+
+    /// Puts a line under the note, unless it is there already.
+    ///
+    /// # Errors
+    /// The note has as many signatures as any may have.
+    pub fn push(&mut self, line: SignatureLine) -> Result<(), NoteError> {
+        if self.signatures.contains(&line) {
+            return Ok(());
+        }
+        if self.signatures.len() >= SIGNATURES_MAX {
+            return Err(NoteError::Malformed("more signatures than any note has"));
+        }
+        self.signatures.push(line);
+        Ok(())
+    }
+
+    /// The lines under the text.
+    #[must_use]
+    pub fn signatures(&self) -> &[SignatureLine] {
+        &self.signatures
     }
 
     /// The text, which nobody may have signed.
@@ -199,8 +157,36 @@ impl UnverifiedNote {
     }
 }
 
+impl fmt::Display for UnverifiedNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.text)?;
+        self.signatures
+            .iter()
+            .try_for_each(|line| writeln!(f, "{line}"))
+    }
+}
+
 impl SignatureLine {
-    fn parse(line: &str) -> Result<Self, NoteError> {
+    /// The line of a signature that the key's secret half made.
+    pub(crate) fn new<const TYPE: u8>(key: &SignerKey<TYPE>, signature: &[u8]) -> Self {
+        Self {
+            name: key.name().to_owned(),
+            id: key.id(),
+            signature: signature.to_vec(),
+        }
+    }
+
+    /// Who is said to have signed.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Reads a line, without its newline.
+    ///
+    /// # Errors
+    /// It does not have the form of one.
+    pub fn parse(line: &str) -> Result<Self, NoteError> {
         let malformed = NoteError::Malformed("a malformed signature line");
         let parse = || {
             let (name, signature) = line.strip_prefix(LINE_PREFIX)?.split_once(' ')?;
@@ -214,6 +200,13 @@ impl SignatureLine {
             })
         };
         parse().ok_or(malformed)
+    }
+}
+
+impl fmt::Display for SignatureLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = [&self.id[..], &self.signature].concat();
+        write!(f, "{LINE_PREFIX}{} {}", self.name, BASE64.encode(&bytes))
     }
 }
 
@@ -274,11 +267,39 @@ mod tests {
         let note = signed(text);
         let parsed = UnverifiedNote::parse(note.as_bytes()).expect("a note");
         assert_eq!(parsed.verify(&key), Ok(text));
+        assert_eq!(parsed.to_string(), note);
         let again: VerifierKey = key.to_string().parse().expect("a key");
         assert_eq!(again, key);
         let (_, other) = signer(2);
         let unsigned = NoteError::Unsigned("example.com/log".to_owned());
         assert_eq!(parsed.verify(&other), Err(unsigned));
+    }
+
+    #[test]
+    fn takes_signatures_of_others_once_each_and_not_without_end() {
+        let (secret, key) = signer(1);
+        let note = signed("text\n");
+        let mut note = UnverifiedNote::parse(note.as_bytes()).expect("a note");
+        note.push(note.signatures()[0].clone()).expect("room");
+        assert_eq!(note.signatures().len(), 1);
+        let (_, other) = signer(2);
+        for i in 1..SIGNATURES_MAX {
+            note.push(SignatureLine::new(&other, &[i as u8]))
+                .expect("room");
+        }
+        assert!(note.push(SignatureLine::new(&other, &[0])).is_err());
+        let parsed = UnverifiedNote::parse(note.to_string().as_bytes());
+        assert_eq!(parsed.as_ref(), Ok(&note));
+        assert_eq!(note.verify(&key), Ok("text\n"));
+        // The first line of a key is the one that counts.
+        note.signatures.clear();
+        let good = secret.sign(b"text\n").to_bytes();
+        for signature in [&[7; 64], &good] {
+            note.push(SignatureLine::new(&key, signature))
+                .expect("room");
+        }
+        let wrong = NoteError::Wrong("example.com/log".to_owned());
+        assert_eq!(note.verify(&key), Err(wrong));
     }
 
     #[test]

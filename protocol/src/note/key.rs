@@ -1,0 +1,104 @@
+//! Verifier keys: a signer's name and public key, in text and in hashes.
+
+use std::{fmt, str::FromStr};
+
+use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
+use ed25519_dalek::{Signature, VerifyingKey};
+use sha2::{Digest, Sha256};
+
+use super::NoteError;
+
+/// The signature type of Ed25519 over the text itself.
+pub const TYPE_ED25519: u8 = 1;
+
+/// What checks the signatures of one signer: its name and its Ed25519 public key, which signs in the
+/// way that `TYPE` stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignerKey<const TYPE: u8> {
+    name: String,
+    key: VerifyingKey,
+}
+
+/// The key of a signer of notes.
+pub type VerifierKey = SignerKey<TYPE_ED25519>;
+
+impl<const TYPE: u8> SignerKey<TYPE> {
+    /// A key under a name.
+    ///
+    /// # Errors
+    /// The name is empty, or has a space or a plus sign in it; or the key is no point of the curve.
+    pub fn new(name: &str, key: &[u8; 32]) -> Result<Self, NoteError> {
+        let bad = |c: char| c == '+' || c.is_whitespace() || c.is_control();
+        if name.is_empty() || name.contains(bad) {
+            return Err(NoteError::Key("a name that no signer has"));
+        }
+        let key = VerifyingKey::from_bytes(key).map_err(|_| NoteError::Key("no Ed25519 key"))?;
+        if key.is_weak() {
+            return Err(NoteError::Key("a weak Ed25519 key"));
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            key,
+        })
+    }
+
+    /// The signer's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The public key.
+    #[must_use]
+    pub fn public(&self) -> &[u8; 32] {
+        self.key.as_bytes()
+    }
+
+    /// The first four bytes of a hash over name, type and key, which tell keys of one name apart.
+    #[must_use]
+    pub fn id(&self) -> [u8; 4] {
+        let hash = Sha256::new()
+            .chain_update(&self.name)
+            .chain_update([b'\n', TYPE])
+            .chain_update(self.key.as_bytes())
+            .finalize();
+        [hash[0], hash[1], hash[2], hash[3]]
+    }
+
+    /// Whether a signature over some bytes is the key's, with no leeway.
+    pub(crate) fn has_signed(&self, bytes: &[u8], signature: &[u8]) -> bool {
+        let signature = Signature::from_slice(signature);
+        signature.is_ok_and(|signature| self.key.verify_strict(bytes, &signature).is_ok())
+    }
+}
+
+impl<const TYPE: u8> fmt::Display for SignerKey<TYPE> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = u32::from_be_bytes(self.id());
+        let key = [&[TYPE], self.key.as_bytes().as_slice()].concat();
+        write!(f, "{}+{id:08x}+{}", self.name, BASE64.encode(&key))
+    }
+}
+
+impl<const TYPE: u8> FromStr for SignerKey<TYPE> {
+    type Err = NoteError;
+
+    fn from_str(text: &str) -> Result<Self, NoteError> {
+        let mut parts = text.splitn(3, '+');
+        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(NoteError::Key("not NAME+HASH+KEY"));
+        };
+        let key = BASE64.decode(key.as_bytes());
+        let key = key.map_err(|_| NoteError::Key("not in Base64"))?;
+        let key = match key.split_first() {
+            Some((&kind, key)) if kind == TYPE => key.try_into(),
+            _ => return Err(NoteError::Key("not of the type that is needed")),
+        };
+        let key = Self::new(name, key.map_err(|_| NoteError::Key("not of 32 bytes"))?)?;
+        let said = HEXLOWER_PERMISSIVE.decode(id.as_bytes());
+        if said.as_deref() != Ok(&key.id()[..]) {
+            return Err(NoteError::Key("a hash that is not its"));
+        }
+        Ok(key)
+    }
+}
