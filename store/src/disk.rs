@@ -154,6 +154,33 @@ impl Disk {
         })
     }
 
+    /// Puts a file of these bytes, which only its owner reads, in the place of another, durably. After a crash
+    /// there is one of the two, whole.
+    pub(crate) fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let new = path.with_extension("new");
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).truncate(true).mode(0o600);
+        let mut made = None;
+        self.step(|extent| {
+            if extent == Extent::Whole {
+                made = Some(options.open(&new)?);
+            }
+            Ok(())
+        })?;
+        let file = made.ok_or_else(|| io::Error::other("the file was not created"))?;
+        self.write(&file, &new, 0, [bytes, &[]])?;
+        self.sync(&file, &new)?;
+        self.step(|extent| {
+            if extent == Extent::Whole {
+                #[cfg(feature = "fault")]
+                self.note(|faults| faults.replaced(path));
+                std::fs::rename(&new, path)?;
+            }
+            Ok(())
+        })?;
+        self.sync_dir(path.parent().unwrap_or(path))
+    }
+
     /// Removes a file.
     pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
         self.step(|extent| match extent {

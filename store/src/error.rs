@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use protocol::log::{tile::TileError, tree::TreeError};
+
 /// Why the store cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -32,6 +34,21 @@ pub enum StoreError {
         #[source]
         cause: io::Error,
     },
+    /// There is no space left for an entry of a log. Nothing of it was kept.
+    #[error("no space left for {}", path.display())]
+    LogFull {
+        /// The file of the log.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// A log does not have what was asked of it.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A tile is not what its log has.
+    #[error(transparent)]
+    Tile(#[from] TileError),
     /// A file could not be read or written.
     #[error("cannot {what} {}", path.display())]
     Io {

@@ -49,6 +49,8 @@ struct Inner {
     /// Length up to which a file is durable, of each that was written since its last sync.
     unsynced: BTreeMap<PathBuf, u64>,
     created: BTreeSet<PathBuf>,
+    /// What was in the place of a file that was put there since the last sync of its directory.
+    replaced: BTreeMap<PathBuf, Option<Vec<u8>>>,
 }
 
 impl Faults {
@@ -148,6 +150,13 @@ impl Faults {
         self.inner().created.insert(path.to_owned());
     }
 
+    /// Notes that a file is about to be put in the place of another.
+    pub(crate) fn replaced(&self, path: &Path) {
+        let before = std::fs::read(path).ok();
+        let mut inner = self.inner();
+        inner.replaced.entry(path.to_owned()).or_insert(before);
+    }
+
     /// Notes a write of bytes that were not durable before.
     pub(crate) fn wrote(&self, path: &Path, offset: u64) {
         let mut inner = self.inner();
@@ -159,9 +168,9 @@ impl Faults {
     }
 
     pub(crate) fn dir_synced(&self, path: &Path) {
-        self.inner()
-            .created
-            .retain(|file| file.parent() != Some(path));
+        let mut inner = self.inner();
+        inner.created.retain(|file| file.parent() != Some(path));
+        inner.replaced.retain(|file, _| file.parent() != Some(path));
     }
 
     /// Takes away what a crash of the machine would.
@@ -185,6 +194,12 @@ impl Faults {
         if self.kind == FaultKind::Lost {
             for path in &inner.created {
                 std::fs::remove_file(path)?;
+            }
+            for (path, before) in &inner.replaced {
+                match before {
+                    Some(before) => std::fs::write(path, before)?,
+                    None => std::fs::remove_file(path)?,
+                }
             }
         }
         Ok(())

@@ -31,6 +31,7 @@ mod fault;
 mod head;
 mod index;
 mod lock;
+pub mod log;
 mod owned;
 mod pack;
 mod socket;
