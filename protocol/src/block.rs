@@ -15,6 +15,8 @@ use crate::seal::Sealed;
 pub const CODEC_RAW: u64 = 0x55;
 /// Multicodec of dag-pb nodes.
 pub const CODEC_DAG_PB: u64 = 0x70;
+/// Multicodec of DAG-CBOR: entries of a log.
+pub const CODEC_DAG_CBOR: u64 = 0x71;
 /// Multihash code of SHA-256.
 pub const HASH_SHA2_256: u64 = 0x12;
 /// Multihash code of bytes that stand for themselves.
@@ -78,6 +80,15 @@ impl Block {
     pub(crate) fn node(bytes: Vec<u8>) -> Self {
         Self {
             cid: cid_of(CODEC_DAG_PB, &bytes),
+            bytes,
+        }
+    }
+
+    /// Makes a DAG-CBOR block of a log's entry.
+    #[must_use]
+    pub(crate) fn entry(bytes: Vec<u8>) -> Self {
+        Self {
+            cid: cid_of(CODEC_DAG_CBOR, &bytes),
             bytes,
         }
     }
@@ -242,7 +253,7 @@ fn sha2_256(digest: &[u8; 32]) -> Multihash<64> {
     Multihash::wrap(HASH_SHA2_256, digest).expect("a 32-byte digest fits in 64 bytes")
 }
 
-fn cid_of(codec: u64, bytes: &[u8]) -> Cid {
+pub(crate) fn cid_of(codec: u64, bytes: &[u8]) -> Cid {
     Cid::new_v1(codec, sha2_256(&sha256(bytes)))
 }
 

@@ -40,7 +40,7 @@ pub fn cosign(
 ) -> Result<SignatureLine, CosignatureError> {
     let message = message(&checkpoint.to_string(), time_s)?;
     let signature = sign(&message);
-    if !key.has_signed(&message, &signature) {
+    if !key.public().has_signed(&message, &signature) {
         return Err(NoteError::Wrong(key.name().to_owned()).into());
     }
     let signature = [&time_s.to_be_bytes()[..], &signature].concat();
@@ -56,7 +56,10 @@ pub fn verify(note: &UnverifiedNote, key: &CosignerKey) -> Result<u64, Cosignatu
     let signature = note.signature_of(key)?.split_first_chunk();
     let (time_s, signature) = signature.ok_or_else(wrong)?;
     let time_s = u64::from_be_bytes(*time_s);
-    if !key.has_signed(&message(note.text_unverified(), time_s)?, signature) {
+    if !key
+        .public()
+        .has_signed(&message(note.text_unverified(), time_s)?, signature)
+    {
         return Err(wrong().into());
     }
     Ok(time_s)
@@ -149,7 +152,8 @@ mod tests {
         let time = Err(CosignatureError::Time { time_s });
         assert_eq!(verified("text\n", &good), time);
         // A signature of the other type is of another key.
-        let plain = VerifierKey::new("witness.example/2", witness(2).public()).expect("a key");
+        let plain =
+            VerifierKey::new("witness.example/2", witness(2).public().as_bytes()).expect("a key");
         assert_ne!(plain.id(), witness(2).id());
         assert!(plain.to_string().parse::<CosignerKey>().is_err());
         assert_eq!(witness(2).to_string().parse(), Ok(witness(2)));

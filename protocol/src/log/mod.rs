@@ -3,7 +3,13 @@
 //! Formats and rules only. Who keeps a log, signs for it or carries it to others calls this; time,
 //! randomness, tiles and signatures are arguments.
 
+pub mod chain;
 pub mod checkpoint;
 pub mod cosignature;
+pub mod detail;
+pub mod entry;
+pub mod keys;
+#[cfg(test)]
+mod testing;
 pub mod tile;
 pub mod tree;

@@ -11,12 +11,43 @@ use super::NoteError;
 /// The signature type of Ed25519 over the text itself.
 pub const TYPE_ED25519: u8 = 1;
 
+/// An Ed25519 public key that signatures are checked with, with no leeway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublicKey(VerifyingKey);
+
+impl PublicKey {
+    /// A key of its bytes.
+    ///
+    /// # Errors
+    /// It is no point of the curve, or one under which signatures mean nothing.
+    pub fn new(bytes: &[u8; 32]) -> Result<Self, NoteError> {
+        let key = VerifyingKey::from_bytes(bytes).map_err(|_| NoteError::Key("no Ed25519 key"))?;
+        if key.is_weak() {
+            return Err(NoteError::Key("a weak Ed25519 key"));
+        }
+        Ok(Self(key))
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+
+    /// Whether it signed some bytes.
+    #[must_use]
+    pub fn has_signed(&self, bytes: &[u8], signature: &[u8]) -> bool {
+        let signature = Signature::from_slice(signature);
+        signature.is_ok_and(|signature| self.0.verify_strict(bytes, &signature).is_ok())
+    }
+}
+
 /// What checks the signatures of one signer: its name and its Ed25519 public key, which signs in the
 /// way that `TYPE` stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignerKey<const TYPE: u8> {
     name: String,
-    key: VerifyingKey,
+    key: PublicKey,
 }
 
 /// The key of a signer of notes.
@@ -32,13 +63,9 @@ impl<const TYPE: u8> SignerKey<TYPE> {
         if name.is_empty() || name.contains(bad) {
             return Err(NoteError::Key("a name that no signer has"));
         }
-        let key = VerifyingKey::from_bytes(key).map_err(|_| NoteError::Key("no Ed25519 key"))?;
-        if key.is_weak() {
-            return Err(NoteError::Key("a weak Ed25519 key"));
-        }
         Ok(Self {
             name: name.to_owned(),
-            key,
+            key: PublicKey::new(key)?,
         })
     }
 
@@ -50,8 +77,8 @@ impl<const TYPE: u8> SignerKey<TYPE> {
 
     /// The public key.
     #[must_use]
-    pub fn public(&self) -> &[u8; 32] {
-        self.key.as_bytes()
+    pub fn public(&self) -> &PublicKey {
+        &self.key
     }
 
     /// The first four bytes of a hash over name, type and key, which tell keys of one name apart.
@@ -63,12 +90,6 @@ impl<const TYPE: u8> SignerKey<TYPE> {
             .chain_update(self.key.as_bytes())
             .finalize();
         [hash[0], hash[1], hash[2], hash[3]]
-    }
-
-    /// Whether a signature over some bytes is the key's, with no leeway.
-    pub(crate) fn has_signed(&self, bytes: &[u8], signature: &[u8]) -> bool {
-        let signature = Signature::from_slice(signature);
-        signature.is_ok_and(|signature| self.key.verify_strict(bytes, &signature).is_ok())
     }
 }
 

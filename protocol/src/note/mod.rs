@@ -9,7 +9,7 @@ use std::fmt;
 
 use data_encoding::BASE64;
 
-pub use key::{SignerKey, TYPE_ED25519, VerifierKey};
+pub use key::{PublicKey, SignerKey, TYPE_ED25519, VerifierKey};
 
 /// Largest note, in bytes, as Go's `sumdb/note` has it.
 pub const NOTE_SIZE_MAX: usize = 1_000_000;
@@ -107,7 +107,10 @@ impl UnverifiedNote {
     /// # Errors
     /// It did not, or a signature in its name is wrong.
     pub fn verify(&self, key: &VerifierKey) -> Result<&str, NoteError> {
-        if key.has_signed(self.text.as_bytes(), self.signature_of(key)?) {
+        if key
+            .public()
+            .has_signed(self.text.as_bytes(), self.signature_of(key)?)
+        {
             Ok(&self.text)
         } else {
             Err(NoteError::Wrong(key.name().to_owned()))
