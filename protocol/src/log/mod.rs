@@ -9,6 +9,7 @@ pub mod cosignature;
 pub mod detail;
 pub mod entry;
 pub mod keys;
+pub mod policy;
 #[cfg(test)]
 mod testing;
 pub mod tile;
