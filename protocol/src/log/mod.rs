@@ -10,6 +10,7 @@ pub mod detail;
 pub mod entry;
 pub mod keys;
 pub mod policy;
+pub mod proof;
 #[cfg(test)]
 mod testing;
 pub mod tile;
