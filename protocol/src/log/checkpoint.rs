@@ -7,7 +7,7 @@ use std::fmt;
 use data_encoding::BASE64;
 
 use super::tree::{Hash, TREE_SIZE_MAX, empty_root};
-use crate::note::{self, NoteError, SignatureLine, UnverifiedNote, VerifierKey};
+use crate::note::{self, NoteError, SignatureLine, SignerKey, UnverifiedNote, VerifierKey};
 
 /// Largest checkpoint with its signatures, in bytes: room for 16 of the largest signatures.
 pub const CHECKPOINT_SIZE_MAX: usize = 128 << 10;
@@ -204,6 +204,14 @@ impl UnverifiedCheckpoint {
     #[must_use]
     pub fn note(&self) -> &UnverifiedNote {
         &self.note
+    }
+
+    /// The same with no other line under it than the one of a key that counts.
+    pub(super) fn only<const TYPE: u8>(&self, key: &SignerKey<TYPE>) -> Result<Self, NoteError> {
+        Ok(Self {
+            checkpoint: self.checkpoint.clone(),
+            note: self.note.only(key)?,
+        })
     }
 
     /// Checks that the log signed it.

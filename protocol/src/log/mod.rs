@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod cosignature;
 pub mod detail;
 pub mod entry;
+pub mod fork;
 pub mod keys;
 pub mod policy;
 pub mod proof;

@@ -132,6 +132,15 @@ impl UnverifiedNote {
         Ok(&line.signature)
     }
 
+    /// The note with no other line under it than the one of a key that counts.
+    pub(crate) fn only<const TYPE: u8>(&self, key: &SignerKey<TYPE>) -> Result<Self, NoteError> {
+        let signature = self.signature_of(key)?;
+        Ok(Self {
+            text: self.text.clone(),
+            signatures: vec![SignatureLine::new(key, signature)],
+        })
+    }
+
     /// Puts a line under the note, unless it is there already.
     ///
     /// # Errors

@@ -284,11 +284,7 @@ impl KeyHistory {
             return Err(KeyError::TooMany);
         }
         let next = VerifierKey::new(self.origin.as_str(), key)?;
-        let revealed = self.recoveries.iter().map(|recovery| &recovery.key);
-        let mut used = self.terms.iter().map(|term| term.key.public());
-        if used.any(|used| used == next.public())
-            || revealed.into_iter().any(|k| k == next.public())
-        {
+        if self.has_had(next.public()) {
             return Err(KeyError::Reused);
         }
         let draft = entry.draft_unverified();
@@ -323,6 +319,13 @@ impl KeyHistory {
             || self.term_at(index).key.public(),
             |recovery| &recovery.key,
         )
+    }
+
+    /// Whether a key is one of those that the log has or had, revealed recovery keys among them.
+    #[must_use]
+    pub fn has_had(&self, key: &PublicKey) -> bool {
+        self.terms.iter().any(|term| term.key.public() == key)
+            || self.recoveries.iter().any(|recovery| recovery.key == *key)
     }
 
     /// Whether what was signed at an index counts.

@@ -10,7 +10,7 @@ mod tests;
 use sha2::{Digest, Sha256};
 
 pub use proof::{
-    consistency_roots, prove_consistency, prove_inclusion, root, verify_consistency,
+    consistency_roots, prove_consistency, prove_inclusion, prove_prefix, root, verify_consistency,
     verify_inclusion,
 };
 

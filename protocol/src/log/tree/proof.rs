@@ -37,7 +37,7 @@ pub fn prove_inclusion<E: From<TreeError>>(
 pub fn prove_consistency<E: From<TreeError>>(
     from: u64,
     to: u64,
-    mut node: impl FnMut(u8, u64) -> Result<Hash, E>,
+    node: impl FnMut(u8, u64) -> Result<Hash, E>,
 ) -> Result<Vec<Hash>, E> {
     if from > checked(to)? {
         return Err(TreeError::Shrinks { from, to }.into());
@@ -45,14 +45,31 @@ pub fn prove_consistency<E: From<TreeError>>(
     if from == 0 || from == to {
         return Ok(Vec::new());
     }
+    let mut hashes = prove_prefix(from, to, node)?;
+    // If the smaller tree is one complete node, who checks the proof has it: it is the root.
+    if from.is_power_of_two() {
+        hashes.remove(0);
+    }
+    Ok(hashes)
+}
+
+/// Gives what [`consistency_roots`] needs to find the root of the smaller tree in the larger one: its
+/// seed, and then the rest of the consistency proof; `0 < from < to`.
+///
+/// # Errors
+/// The sizes are not so, or the second is too large; or a node cannot be had.
+pub fn prove_prefix<E: From<TreeError>>(
+    from: u64,
+    to: u64,
+    mut node: impl FnMut(u8, u64) -> Result<Hash, E>,
+) -> Result<Vec<Hash>, E> {
+    if from == 0 || from >= checked(to)? {
+        return Err(TreeError::Shrinks { from, to }.into());
+    }
     let level = from.trailing_zeros() as u8;
     let last = (from >> level) - 1;
-    // If the smaller tree is one complete node, who checks the proof has it: it is the root.
-    let seed = (last > 0).then(|| node(level, last)).transpose()?;
-    let mut hashes = path(last, level, to, node)?;
-    if let Some(seed) = seed {
-        hashes.insert(0, seed);
-    }
+    let mut hashes = vec![node(level, last)?];
+    hashes.append(&mut path(last, level, to, node)?);
     Ok(hashes)
 }
 
