@@ -16,3 +16,5 @@ pub mod proof;
 mod testing;
 pub mod tile;
 pub mod tree;
+#[cfg(test)]
+mod vectors;
