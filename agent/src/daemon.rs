@@ -23,6 +23,7 @@ use crate::{
     control::{Service, Socket},
     home::Home,
     http::{HttpError, HttpOptions, Server},
+    log::{LogError, recorder::Recorder},
     node::{self, NodeError, NodeOptions},
     sharing::SharingError,
     shelf::Shelf,
@@ -61,6 +62,9 @@ pub enum DaemonError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Its log cannot be written.
+    #[error("cannot write the log of the agent")]
+    Log(#[from] LogError),
     /// Nothing can be served over HTTP.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -93,13 +97,16 @@ impl Daemon {
         home: &Home,
         options: &NodeOptions,
         http: Option<&HttpOptions>,
+        session: [u8; 16],
     ) -> Result<Self, DaemonError> {
         let lock = lock(home.path())?;
         let store = Arc::new(Store::open_read(home.path(), "agent")?);
-        let shelf = Arc::new(Shelf::new(store));
+        let recorder = Recorder::start(home, session)?;
+        let shelf = Arc::new(Shelf::recorded(store, recorder));
         shelf.refresh()?;
         let runtime = threads()?;
-        let http = http.map(|http| runtime.block_on(Server::bind(http, shelf.clone())));
+        let http =
+            http.map(|http| runtime.block_on(Server::bind(home.path(), http, shelf.clone())));
         let http = http.transpose()?;
         let (node, addresses, task) =
             runtime.block_on(node::start(home.node_key(), options, shelf.clone()))?;

@@ -2,7 +2,8 @@
 //!
 //! Files, all of them written once, whole and durably, and never overwritten:
 //! `node.key` (Ed25519, protobuf as libp2p writes it), `secret.key` (32 bytes that cut points
-//! and deduplication keys are derived from), `identity.txt` (absent on a write-only node),
+//! and deduplication keys are derived from), `log-1.key` (the first key of the log, 32 bytes; later ones have
+//! other numbers), `log-recovery-1.key` (what takes the log back if that is stolen, to be taken offline), `identity.txt` (absent on a write-only node),
 //! `recipients.txt` (who can open what is exported unless told otherwise), and last `version`,
 //! which says that the others are complete.
 
@@ -18,10 +19,15 @@ use protocol::keys::{ClassIdentity, KeyKind, capsule::Mode};
 use secrecy::ExposeSecret;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::keys::{RecipientError, RecipientSet};
+use crate::{
+    keys::{RecipientError, RecipientSet},
+    log::key::LogKey,
+};
 
 const NODE_KEY: &str = "node.key";
 const SECRET_KEY: &str = "secret.key";
+const LOG_KEY_1: &str = "log-1.key";
+const LOG_RECOVERY_1: &str = "log-recovery-1.key";
 const IDENTITY: &str = "identity.txt";
 const RECIPIENTS: &str = "recipients.txt";
 const VERSION: &str = "version";
@@ -172,7 +178,9 @@ impl Home {
             let encoded = key.to_protobuf_encoding();
             Ok(Zeroizing::new(encoded.expect("Ed25519 keys encode")))
         })?;
-        write_once(&path.join(SECRET_KEY), random)?;
+        for file in [SECRET_KEY, LOG_KEY_1, LOG_RECOVERY_1] {
+            write_once(&path.join(file), random)?;
+        }
         let recipients = match &given {
             Some(set) => set.strings().map(|line| format!("{line}\n")).collect(),
             None => make_identity(&path.join(IDENTITY), options.post_quantum)?,
@@ -201,14 +209,7 @@ impl Home {
         let node = Keypair::from_protobuf_encoding(&node).map_err(|_| HomeError::Damaged {
             path: path.join(NODE_KEY),
         })?;
-        let bytes = read_secret(&path.join(SECRET_KEY))?;
-        let mut secret = Zeroizing::new([0; 32]);
-        if bytes.len() != secret.len() {
-            return Err(HomeError::Damaged {
-                path: path.join(SECRET_KEY),
-            });
-        }
-        secret.copy_from_slice(&bytes);
+        let secret = read_seed(&path.join(SECRET_KEY))?;
         Ok(Self {
             path: path.to_owned(),
             node,
@@ -232,6 +233,29 @@ impl Home {
     #[must_use]
     pub fn node_key(&self) -> &Keypair {
         &self.node
+    }
+
+    /// The key of the log of this number.
+    ///
+    /// # Errors
+    /// It is not in the home, or cannot be read.
+    pub fn log_key(&self, epoch: u64) -> Result<LogKey, HomeError> {
+        let path = self.path.join(format!("log-{epoch}.key"));
+        Ok(LogKey::new(&read_seed(&path)?))
+    }
+
+    /// The recovery key of the log that was made with the home.
+    ///
+    /// # Errors
+    /// It was taken away, or cannot be read.
+    pub fn log_recovery_key(&self) -> Result<LogKey, HomeError> {
+        Ok(LogKey::new(&read_seed(&self.log_recovery_path())?))
+    }
+
+    /// Where that is, until its owner takes it away.
+    #[must_use]
+    pub fn log_recovery_path(&self) -> PathBuf {
+        self.path.join(LOG_RECOVERY_1)
     }
 
     /// Who can open what is exported, unless told otherwise.
@@ -310,7 +334,14 @@ fn make_directory(path: &Path) -> Result<(), HomeError> {
             path: path.to_owned(),
         });
     }
-    let ours = [NODE_KEY, SECRET_KEY, IDENTITY, RECIPIENTS];
+    let ours = [
+        NODE_KEY,
+        SECRET_KEY,
+        LOG_KEY_1,
+        LOG_RECOVERY_1,
+        IDENTITY,
+        RECIPIENTS,
+    ];
     for entry in std::fs::read_dir(path).map_err(failed("read"))? {
         let name = entry.map_err(failed("read"))?.file_name();
         let name = name.to_string_lossy();
@@ -356,6 +387,24 @@ fn write_once(
         Err(err) if err.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(err) => Err(failed(err.error)),
     }
+}
+
+/// Writes a file below the home durably, whole or not at all, readable by the owner alone, and makes the
+/// directories that it is in. Keeps a file that is there.
+pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<(), HomeError> {
+    let directory = path.parent().unwrap_or(path);
+    if !directory.exists() {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|cause| io_error("make", directory, cause))?;
+        // A parent that was just made has to be durable in its own.
+        for made in directory.ancestors().skip(1).take(2) {
+            sync_directory(made)?;
+        }
+    }
+    write_once(path, || Ok(Zeroizing::new(content.to_vec())))
 }
 
 fn sync_directory(path: &Path) -> Result<(), HomeError> {
@@ -435,6 +484,19 @@ fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, HomeError> {
     read_bounded(path).map_err(|cause| io_error("read", path, cause))
 }
 
+/// Reads a secret of 32 bytes.
+fn read_seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, HomeError> {
+    let bytes = read_secret(path)?;
+    let mut seed = Zeroizing::new([0; 32]);
+    if bytes.len() != seed.len() {
+        return Err(HomeError::Damaged {
+            path: path.to_owned(),
+        });
+    }
+    seed.copy_from_slice(&bytes);
+    Ok(seed)
+}
+
 fn read_bounded(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let file = std::fs::File::open(path)?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_FILE_SIZE_MAX as usize));
@@ -485,11 +547,12 @@ mod tests {
     fn init_makes_private_files_that_open_again() {
         let (_directory, home) = home(&InitOptions::default());
         assert_eq!(mode(home.path()), 0o700);
-        for file in [NODE_KEY, SECRET_KEY, IDENTITY, RECIPIENTS, VERSION] {
+        let files = [NODE_KEY, SECRET_KEY, LOG_KEY_1, LOG_RECOVERY_1];
+        for file in files.into_iter().chain([IDENTITY, RECIPIENTS, VERSION]) {
             assert_eq!(mode(&home.path().join(file)), 0o600, "{file}");
         }
         let names = std::fs::read_dir(home.path()).expect("read").count();
-        assert_eq!(names, 5);
+        assert_eq!(names, 7);
         let again = Home::open(home.path()).expect("opens");
         assert_eq!(again.peer_id(), home.peer_id());
         assert_eq!(

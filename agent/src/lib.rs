@@ -21,6 +21,7 @@ pub mod intake;
 pub mod keyring;
 pub mod keys;
 pub mod kubo;
+pub mod log;
 pub mod migrate;
 pub mod names;
 pub mod node;

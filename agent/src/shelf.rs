@@ -20,11 +20,14 @@ use store::{Store, StoreError};
 use crate::{
     bitswap::Answer,
     dag,
+    log::recorder::Recorder,
     sharing::{self, GroupName, Share, SharingError},
 };
 
 /// Most blocks of shared snapshots: 16 bytes of memory each. What is beyond is not given away.
 pub(crate) const SHARED_BLOCKS_MAX: usize = 8 << 20;
+/// Most peers and snapshots of which it is remembered that the log tells of them.
+const SERVED_MAX: usize = 64 << 10;
 /// How old the knowledge of who may have what may be, where nobody tells of a change.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -35,6 +38,15 @@ pub(crate) struct Shelf {
     index: RwLock<Arc<Index>>,
     /// When it was last seen that nothing changed; held while that is looked at.
     looked: Mutex<Option<Instant>>,
+    record: Option<Record>,
+}
+
+/// What the log is to tell of.
+#[derive(Debug)]
+struct Record {
+    recorder: Recorder,
+    /// Who was served what, so that it is told once.
+    served: Mutex<HashSet<(PeerId, Option<[u8; 16]>)>>,
 }
 
 /// What everyone who asks may have, as of when this was taken.
@@ -63,6 +75,8 @@ struct Index {
     groups: Vec<Group>,
     /// Roots of what everyone may have.
     public: Vec<Cid>,
+    /// All roots, sorted.
+    roots: Vec<[u8; 16]>,
 }
 
 /// Who may have something, groups being the peers that are in them.
@@ -87,6 +101,18 @@ impl Shelf {
             store,
             index: RwLock::default(),
             looked: Mutex::default(),
+            record: None,
+        }
+    }
+
+    /// The same, and the log tells whom the first block of all is given to, and the root of a snapshot.
+    pub(crate) fn recorded(store: Arc<Store>, recorder: Recorder) -> Self {
+        Self {
+            record: Some(Record {
+                recorder,
+                served: Mutex::default(),
+            }),
+            ..Self::new(store)
         }
     }
 
@@ -113,7 +139,7 @@ impl Shelf {
     /// Reads blocks for a peer that may have them, each checked.
     pub(crate) fn load(&self, peer: &PeerId, cids: &[Cid]) -> Vec<Option<Bytes>> {
         let index = self.index();
-        let load = |cid: &Cid| {
+        let load = |cid: &Cid| -> Option<Bytes> {
             if !index.allows(peer, cid) {
                 return None;
             }
@@ -132,7 +158,15 @@ impl Shelf {
                 }
             }
         };
-        cids.iter().map(load).collect()
+        let blocks: Vec<Option<Bytes>> = cids.iter().map(load).collect();
+        if let Some(record) = &self.record {
+            let given = cids
+                .iter()
+                .zip(&blocks)
+                .filter(|(_, block)| block.is_some());
+            record.given(&index, peer, given.map(|(cid, _)| cid));
+        }
+        blocks
     }
 
     /// What everyone may have, as of a moment ago at most.
@@ -188,6 +222,28 @@ impl Shelf {
             *looked = Some(Instant::now());
         }
         self.current()
+    }
+}
+
+impl Record {
+    /// Tells of the first block that a peer is given, and of the first time it is given a root: before it is.
+    fn given<'a>(&self, index: &Index, peer: &PeerId, cids: impl Iterator<Item = &'a Cid>) {
+        let mut served = self.served.lock().expect("no panic while it is held");
+        for cid in cids {
+            let root = dag::short(cid).filter(|short| index.roots.binary_search(short).is_ok());
+            let is_first = !served.contains(&(*peer, None));
+            let is_new = root.is_some() && !served.contains(&(*peer, root));
+            if !is_first && !is_new {
+                continue;
+            }
+            if served.len() >= SERVED_MAX {
+                // It is told again of those who come back.
+                served.clear();
+            }
+            served.insert((*peer, None));
+            served.insert((*peer, root));
+            self.recorder.served(peer.to_string(), *cid);
+        }
     }
 }
 
@@ -265,10 +321,13 @@ impl Index {
         }
         let of_public = by_audience.iter().filter(|(audience, _)| audience.public);
         let public = of_public.flat_map(|(_, roots)| roots.clone()).collect();
+        let all = by_audience.values().flatten();
+        let mut roots: Vec<[u8; 16]> = all.filter_map(dag::short).collect();
+        roots.sort_unstable();
         let mut left = SHARED_BLOCKS_MAX;
         let mut groups = Vec::new();
-        for (with, roots) in by_audience {
-            let blocks = blocks_under(store, roots, left)?;
+        for (with, under) in by_audience {
+            let blocks = blocks_under(store, under, left)?;
             left -= blocks.len();
             groups.push(Group { with, blocks });
         }
@@ -282,6 +341,7 @@ impl Index {
             changes,
             groups,
             public,
+            roots,
         })
     }
 }

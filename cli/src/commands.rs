@@ -10,6 +10,7 @@ mod group;
 mod import;
 mod init;
 mod list;
+mod log;
 mod man;
 mod migrate;
 mod pin;
@@ -47,6 +48,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Pin(pin::Command),
     #[command(subcommand)]
+    Log(log::Command),
+    #[command(subcommand)]
     Agent(agent::Command),
     Quickstart(quickstart::Args),
     Completions(completions::Args),
@@ -82,6 +85,7 @@ impl Command {
             Self::Share(args) => args.run(context),
             Self::Group(args) => args.run(context),
             Self::Pin(command) => command.run(context),
+            Self::Log(command) => command.run(context),
             Self::Agent(command) => command.run(context),
             Self::Quickstart(args) => args.run(context),
             Self::Completions(args) => args.run(context),

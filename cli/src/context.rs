@@ -16,15 +16,17 @@ use agent::{
     recipients,
 };
 use cid::Cid;
+use protocol::log::entry::Action;
 use store::Store;
 use uuid::Uuid;
 
-use crate::{error::CliError, home, prompt::OpenWith, reference::Input, ui::Ui};
+use crate::{error::CliError, home, prompt::OpenWith, reference::Input, trail::Trail, ui::Ui};
 
 /// What a verb runs in.
 pub(crate) struct Context {
     pub(crate) asked_home: Option<PathBuf>,
     pub(crate) session: Uuid,
+    pub(crate) trail: Trail,
     pub(crate) progress: Progress,
     pub(crate) interrupted: Arc<AtomicBool>,
     pub(crate) ui: Ui,
@@ -59,6 +61,17 @@ impl Context {
     /// The store, for this process alone to write to.
     pub(crate) fn open_store_to_write(&self, purpose: &str) -> Result<Store, CliError> {
         let home = self.open_home()?;
+        Ok(Store::open(home.path(), purpose)?)
+    }
+
+    /// The store, for this process alone to write to, and for what the log is to tell of.
+    pub(crate) fn open_store_to_change(
+        &self,
+        purpose: &str,
+        action: Action,
+    ) -> Result<Store, CliError> {
+        let home = self.open_home()?;
+        self.trail.begin(&home, action)?;
         Ok(Store::open(home.path(), purpose)?)
     }
 

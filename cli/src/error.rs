@@ -165,6 +165,11 @@ impl CliError {
         })
     }
 
+    /// Whether nothing was tried, as the command line makes no sense.
+    pub(crate) fn is_usage(&self) -> bool {
+        self.kind == Kind::Usage
+    }
+
     /// What the process exits with.
     pub(crate) fn exit_code(&self) -> u8 {
         match self.kind {

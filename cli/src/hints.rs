@@ -15,6 +15,7 @@ use agent::{
     keyring::KeyringError,
     keys::{IdentityError, RecipientError},
     kubo::{EndpointError, KuboError},
+    log::{self, LogError, ProveError, VerifyError, details::DetailsError},
     migrate::MigrateError,
     node::NodeError,
     open::OpenSnapshotError,
@@ -26,8 +27,8 @@ use agent::{
     target::TargetError,
 };
 use protocol::{
-    car::CarError, keys::capsule::CapsuleError, manifest::ManifestError, seal::OpenError,
-    snapshot::Damage,
+    car::CarError, keys::capsule::CapsuleError, log::proof::ProofError, manifest::ManifestError,
+    seal::OpenError, snapshot::Damage,
 };
 use store::StoreError;
 
@@ -55,6 +56,8 @@ const TARGETS: &str =
 const UNDAMAGED_FILE: &str = "take an undamaged copy of the file";
 const RESCUE: &str = "keep a copy of the home as it is; in a new home, `souverain --home NEW init` and \
                       `souverain --home NEW car import HOME/packs/*.car` take in all that is undamaged";
+const LOG_DAMAGED: &str = "keep a copy of the home as it is: `souverain log verify` says where it does not hold; \
+                           put the folder `log` back from a backup only if no peer has seen more of it";
 const NOT_FOUND: &str = "name a peer that has it with `--peer`, or a gateway with `--gateway`; only what is shared with `public` is announced";
 const NOT_SHARED: &str = "where the snapshot is, `souverain share CID --with PEER` lets this node \
      have it; `souverain agent status` here prints the PEER. A gateway gives what is shared with `public`";
@@ -130,6 +133,30 @@ fn unwrapped<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) 
             Some(DaemonError::Node(e)) => Some(e),
             Some(DaemonError::Store(e)) => Some(e),
             Some(DaemonError::Http(e)) => Some(e),
+            Some(DaemonError::Log(e)) => Some(e),
+            _ => None,
+        },
+        e if e.is::<LogError>() => match e.downcast_ref() {
+            Some(LogError::Store(e)) => Some(e),
+            Some(LogError::Key(e)) => Some(e),
+            Some(LogError::Details(e)) => Some(e),
+            _ => None,
+        },
+        e if e.is::<ProveError>() => match e.downcast_ref() {
+            Some(ProveError::Log(e)) => Some(e),
+            _ => None,
+        },
+        e if e.is::<VerifyError>() => match e.downcast_ref() {
+            Some(VerifyError::Source(e)) => Some(e),
+            _ => None,
+        },
+        e if e.is::<log::SourceError>() => match e.downcast_ref() {
+            Some(log::SourceError::Store(e)) => Some(e),
+            _ => None,
+        },
+        e if e.is::<DetailsError>() => match e.downcast_ref() {
+            Some(DetailsError::Recipients(e)) => Some(e),
+            Some(DetailsError::Home(e)) => Some(e),
             _ => None,
         },
         e if e.is::<PullerError>() => match e.downcast_ref() {
@@ -199,6 +226,10 @@ fn about(error: &(dyn Error + 'static)) -> Option<Advice> {
         .or_else(|| of(error, about_capsule))
         .or_else(|| of(error, about_manifest))
         .or_else(|| of(error, about_car))
+        .or_else(|| of(error, about_log))
+        .or_else(|| of(error, about_verifying))
+        .or_else(|| of(error, about_proof))
+        .or_else(|| of(error, about_details))
         .or_else(|| of(error, about_daemon))
         .or_else(|| of(error, about_node))
         .or_else(|| of(error, |_: &HttpError| Some(failed(FREE_ADDRESS))))
@@ -256,9 +287,59 @@ fn about_store(error: &StoreError) -> Option<Advice> {
         StoreError::Missing { .. } => "run `souverain init` first",
         StoreError::Full { .. } => MAKE_ROOM_AND_GO_ON,
         StoreError::Schema { .. } => LATER_VERSION,
+        StoreError::LogFull { .. } => MAKE_ROOM,
         StoreError::Damaged { .. } => RESCUE,
         _ => return None,
     }))
+}
+
+fn about_log(error: &LogError) -> Option<Advice> {
+    Some(match error {
+        LogError::Chain(_)
+        | LogError::Keys { .. }
+        | LogError::Entry { .. }
+        | LogError::Checkpoint(_) => unverified(LOG_DAMAGED),
+        LogError::OtherKey { .. } => failed(
+            "put back the key `log-N.key` of this number; never make another home of the same name",
+        ),
+        LogError::Empty => failed("it begins with the first operation that is recorded"),
+        _ => return None,
+    })
+}
+
+fn about_verifying(error: &VerifyError) -> Option<Advice> {
+    Some(match error {
+        VerifyError::OtherLog { .. } | VerifyError::OtherKey { .. } => unverified(
+            "see that the key and the log are of the same node: `souverain log vkey` there",
+        ),
+        error if error.is_proof() => unverified(
+            "keep what you have of it: with the signed checkpoint it shows what its owner, or who gave it to you, did",
+        ),
+        _ => return None,
+    })
+}
+
+fn about_proof(error: &ProofError) -> Option<Advice> {
+    Some(match error {
+        ProofError::Malformed { .. } | ProofError::TooLong => {
+            unverified("`souverain log prove` makes files that this reads")
+        }
+        _ => unverified(
+            "the entry is not proven: ask for another proof, and doubt who gave this one",
+        ),
+    })
+}
+
+fn about_details(error: &DetailsError) -> Option<Advice> {
+    Some(match error {
+        DetailsError::Damaged { .. } => {
+            unverified("take them from a backup of the home, or ask an auditor who has them")
+        }
+        DetailsError::Open { .. } => {
+            failed("name an identity that they were sealed to with `--identity FILE`")
+        }
+        _ => return None,
+    })
 }
 
 fn about_source(error: &SourceError) -> Option<Advice> {

@@ -20,6 +20,7 @@ mod progress;
 mod prompt;
 mod reference;
 mod signals;
+mod trail;
 mod ui;
 
 use std::process::ExitCode;
@@ -28,7 +29,7 @@ use clap::Parser;
 
 use agent::progress::Progress;
 
-use crate::{args::Args, context::Context, error::CliError, ui::Ui};
+use crate::{args::Args, context::Context, error::CliError, trail::Trail, ui::Ui};
 
 fn main() -> ExitCode {
     let ui = Ui::from_raw_arguments(std::env::args_os());
@@ -59,6 +60,7 @@ fn run(ui: &Ui) -> Result<(), CliError> {
     let context = Context {
         asked_home: args.global.home,
         session,
+        trail: Trail::new(session),
         progress,
         interrupted: interrupted.clone(),
         ui,
@@ -67,9 +69,18 @@ fn run(ui: &Ui) -> Result<(), CliError> {
     let span = tracing::error_span!("run", %session);
     let _entered = span.enter();
     let goes_on = args.command.goes_on();
-    args.command
+    let outcome = args
+        .command
         .run(&context)
-        .map_err(|error| error.interrupted_if(&interrupted, goes_on))
+        .map_err(|error| error.interrupted_if(&interrupted, goes_on));
+    if let Err(error) = &outcome
+        && let Err(unrecorded) = context.trail.failed(error)
+    {
+        context.ui.warn(format!(
+            "the log does not tell of this failure: {unrecorded}"
+        ))?;
+    }
+    outcome
 }
 
 /// Nothing if help or the version was asked for, and printed.

@@ -6,8 +6,10 @@ use souverain::{Sandbox, write_tree};
 
 fn recipient_of(sandbox: &Sandbox) -> String {
     let printed = sandbox.ok(&["init"]);
-    let line = printed.lines().last().expect("a recipient");
-    line.split(' ').nth(1).expect("one").to_owned()
+    let line = printed
+        .lines()
+        .find_map(|line| line.strip_prefix("recipient: "));
+    line.expect("a recipient").to_owned()
 }
 
 #[test]

@@ -112,6 +112,9 @@ fn word_shape(word: &str) -> String {
         ("age1", "RECIPIENT"),
         ("12D3KooW", "PEER"),
     ];
+    if word.starts_with("souverain/bafy") && word.contains('+') {
+        return "VKEY".to_owned();
+    }
     for (start, name) in NAMED {
         if let Some((before, after)) = word.split_once(start) {
             let after = after.trim_start_matches(|c: char| c.is_ascii_alphanumeric());

@@ -1,9 +1,9 @@
 //! Blocks: the only thing that a store keeps and a peer is given.
 //!
 //! A [`Block`] can be made from sealed bytes, by the codec of public nodes,
-//! from the constant files of a snapshot, or from received bytes that were
-//! checked against their CID. There is no other way, so plaintext cannot be
-//! published by mistake.
+//! from the constant files of a snapshot, from a signed entry of a log, or
+//! from received bytes that were checked against their CID. There is no other
+//! way, so plaintext cannot be published by mistake.
 
 use cid::Cid;
 use multihash::Multihash;

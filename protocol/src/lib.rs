@@ -2,8 +2,8 @@
 //!
 //! Everything here is a function of its arguments: no files, no sockets, no
 //! clock. (The `age` crate draws file keys and nonces from the operating
-//! system itself; nothing else is random.) `docs/format.md` is the
-//! specification that these modules implement.
+//! system itself; nothing else is random.) `docs/format.md` and
+//! `docs/log.md` are the specifications that these modules implement.
 
 pub mod block;
 pub mod car;

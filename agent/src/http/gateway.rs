@@ -6,15 +6,15 @@
 mod car;
 pub mod request;
 
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cid::Cid;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, StreamBody};
 use hyper::{
-    HeaderMap, Method, Request, Response, StatusCode, Version,
+    Method, Request, Response, StatusCode, Version,
     body::{Body as _, Frame, Incoming},
-    header::{self, HeaderName, HeaderValue},
+    header::{self, HeaderName},
 };
 use libp2p::futures::stream;
 use protocol::block::HASH_IDENTITY;
@@ -26,15 +26,14 @@ use tokio::{
 
 use super::{
     Body,
+    answers::{FOR_EVER, Held, Refusal, matches_etag, refused, set, whole},
     limits::{BLOCK_BYTES_MAX, BLOCK_BYTES_WAIT, CARS_MAX, READS_MAX},
     places::Busy,
 };
 use crate::shelf::Shelf;
 use car::{CarFailure, Walk};
-use request::{Ask, CarAsk, MEDIA_RAW, PREFIX, Refusal};
+use request::{Ask, CarAsk, MEDIA_RAW, PREFIX};
 
-/// What names never change may be kept for; a year, as that is what "for ever" is in HTTP.
-const FOR_EVER: &str = "public, max-age=31536000, immutable";
 const MEDIA_CAR_SERVED: &str = "application/vnd.ipld.car; version=1; order=dfs; dups=n";
 /// What memory of blocks is counted in, in bytes.
 const UNIT: usize = 1 << 10;
@@ -53,19 +52,6 @@ pub(super) struct Gateway {
     /// Units of memory for blocks.
     memory: Arc<Semaphore>,
     cars: Arc<Semaphore>,
-}
-
-/// Bytes that are being sent, and what they hold until they are.
-struct Held {
-    bytes: Vec<u8>,
-    _busy: Arc<Busy>,
-    _memory: Option<OwnedSemaphorePermit>,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
 }
 
 /// A CAR that is being sent.
@@ -295,50 +281,7 @@ fn served(asked: &Request<Incoming>, ask: &Ask, etag: &str) -> Response<Body> {
     answer
 }
 
-/// Says why there is no other answer.
-pub(super) fn refused(refusal: Refusal) -> Response<Body> {
-    let mut answer = Response::new(whole(Bytes::from(format!("{}\n", refusal.reason))));
-    *answer.status_mut() =
-        StatusCode::from_u16(refusal.status).expect("refusals have codes of HTTP");
-    set(
-        &mut answer,
-        header::CONTENT_TYPE,
-        "text/plain; charset=utf-8",
-    );
-    set(&mut answer, header::CACHE_CONTROL, "no-store");
-    set(&mut answer, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    match refusal.status {
-        405 => set(&mut answer, header::ALLOW, "GET, HEAD"),
-        503 => set(&mut answer, header::RETRY_AFTER, "1"),
-        _ => {}
-    }
-    answer
-}
-
-fn whole(bytes: Bytes) -> Body {
-    let never = |never: Infallible| match never {};
-    Full::new(bytes).map_err(never).boxed_unsync()
-}
-
 fn attach(answer: &mut Response<Body>, name: &str) {
     let value = format!("attachment; filename=\"{name}\"");
     set(answer, header::CONTENT_DISPOSITION, &value);
-}
-
-/// Sets a header. What cannot be one, as a path may be, is left out.
-fn set(answer: &mut Response<Body>, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        answer.headers_mut().insert(name, value);
-    }
-}
-
-/// Whether who asks has the answer with this tag already.
-fn matches_etag(headers: &HeaderMap, etag: &str) -> bool {
-    let opaque = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag).to_owned();
-    let known = headers.get_all(header::IF_NONE_MATCH).iter();
-    known
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .any(|tag| tag == "*" || opaque(tag) == opaque(etag))
 }

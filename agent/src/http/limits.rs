@@ -40,3 +40,5 @@ pub const CAR_STEP_SIZE: usize = 256 << 10;
 pub const CAR_LINKS_MAX: usize = 64 << 10;
 /// Blocks that the walk of a CAR comes by again without sending them.
 pub const CAR_REVISITS_MAX: usize = 64 << 10;
+/// Tiles and bundles of logs that are read, and wait to be sent, at the same time.
+pub const LOG_READS_MAX: usize = 32;

@@ -1,9 +1,12 @@
 //! The HTTP server of an agent: who may connect, for how long, and which part of it answers.
 //!
-//! Owns connections and their limits. What is below `/ipfs/` is the [`gateway`]'s, if it is asked for.
+//! Owns connections and their limits. What is below `/ipfs/` is the [`gateway`]'s, if it is asked for;
+//! below `/log/` are the node's logs.
 
+mod answers;
 pub mod gateway;
 pub mod limits;
+mod log;
 mod pace;
 mod places;
 
@@ -11,6 +14,7 @@ use std::{
     convert::Infallible,
     io,
     net::{Ipv4Addr, SocketAddr},
+    path::Path,
     str::FromStr,
     sync::Arc,
 };
@@ -25,8 +29,10 @@ use tokio::{
 };
 
 use crate::shelf::Shelf;
-use gateway::{Gateway, refused, request::Refusal};
+use answers::{Refusal, refused};
+use gateway::Gateway;
 use limits::{ACCEPT_WAIT, HEAD_SIZE_MAX, HEADER_WAIT, HEADERS_MAX};
+use log::Logs;
 use pace::Paced;
 use places::{Busy, Place, Places};
 
@@ -86,11 +92,16 @@ pub(crate) struct Server {
 #[derive(Debug)]
 struct Site {
     gateway: Option<Arc<Gateway>>,
+    logs: Logs,
 }
 
 impl Server {
     /// Begins to listen.
-    pub(crate) async fn bind(options: &HttpOptions, shelf: Arc<Shelf>) -> Result<Self, HttpError> {
+    pub(crate) async fn bind(
+        home: &Path,
+        options: &HttpOptions,
+        shelf: Arc<Shelf>,
+    ) -> Result<Self, HttpError> {
         let HttpAddress(address) = options.listen;
         let failed = |cause| HttpError { address, cause };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -99,7 +110,10 @@ impl Server {
         Ok(Self {
             listener,
             address,
-            site: Arc::new(Site { gateway }),
+            site: Arc::new(Site {
+                gateway,
+                logs: Logs::new(home),
+            }),
         })
     }
 
@@ -160,17 +174,25 @@ async fn serve(stream: TcpStream, place: Place, site: Arc<Site>) {
 impl Site {
     async fn answer(&self, asked: &Request<Incoming>, busy: Busy) -> Response<Body> {
         let path = asked.uri().path();
-        let gateway = match &self.gateway {
-            Some(gateway) if path.starts_with("/ipfs/") || path.starts_with("/ipns/") => gateway,
-            _ => return refused(Refusal::NOT_FOUND),
-        };
+        let gateway = self
+            .gateway
+            .as_ref()
+            .filter(|_| path.starts_with("/ipfs/") || path.starts_with("/ipns/"));
+        let of_log = path.strip_prefix(log::PREFIX);
+        if gateway.is_none() && of_log.is_none() {
+            return refused(Refusal::NOT_FOUND);
+        }
         if !matches!(*asked.method(), Method::GET | Method::HEAD) {
             return refused(Refusal {
                 status: 405,
                 reason: "only GET and HEAD are served",
             });
         }
-        gateway.answer(asked, busy).await
+        match (gateway, of_log) {
+            (Some(gateway), _) => gateway.answer(asked, busy).await,
+            (None, Some(path)) => self.logs.answer(asked, path, busy).await,
+            (None, None) => refused(Refusal::NOT_FOUND),
+        }
     }
 }
 

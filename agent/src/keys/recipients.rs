@@ -11,6 +11,7 @@ use age_core::format::{FileKey, Stanza};
 use protocol::{
     block::BLOCK_SIZE_MAX,
     keys::{KeyKind, capsule::Capsule, hybrid},
+    log::detail::Details,
     seal::{SealError, Sealed},
 };
 use secrecy::SecretString;
@@ -167,6 +168,15 @@ impl RecipientSet {
             return Err(RecipientSealError::TooLarge { size });
         }
         Ok(sealed)
+    }
+
+    /// Seals details of a log's entry to the set.
+    ///
+    /// # Errors
+    /// A recipient refused.
+    pub(crate) fn seal_details(&self, details: &Details) -> Result<Sealed, RecipientSealError> {
+        let recipients = self.recipients(self.kind().unwrap_or(KeyKind::X25519))?;
+        Ok(details.seal(recipients.iter().map(|r| &**r as &dyn age::Recipient))?)
     }
 
     /// The recipients as age wants them, and for hybrid class keys with a guard against any that

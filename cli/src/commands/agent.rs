@@ -144,7 +144,7 @@ impl RunArgs {
         });
         let options = self.options()?;
         let stop = signals::pipe()?;
-        let daemon = Daemon::start(&home, &options, http.as_ref())?;
+        let daemon = Daemon::start(&home, &options, http.as_ref(), context.session.into_bytes())?;
         for address in daemon.addresses() {
             let listening = Listening {
                 address: address.to_string(),

@@ -8,6 +8,7 @@ use std::{
 
 use agent::{blocks::Blocks, handover};
 use cid::Cid;
+use protocol::log::entry::Action;
 use serde::Serialize;
 
 use crate::{
@@ -124,7 +125,10 @@ impl ImportArgs {
     fn run(self, context: &Context) -> Result<(), CliError> {
         let inputs = self.files.iter().map(|file| Ok((file, open(file)?)));
         let inputs: Vec<_> = inputs.collect::<Result<_, CliError>>()?;
-        let store = context.open_store_to_write("car import")?;
+        let store = context.open_store_to_change("car import", Action::CAR_IMPORT)?;
+        for file in &self.files {
+            context.trail.detail("file", &file.display().to_string());
+        }
         let bar = Bar::follow(&context.ui, "reading", &context.progress);
         let (mut roots, mut failure) = (Vec::new(), None);
         for (file, input) in inputs {
@@ -142,6 +146,10 @@ impl ImportArgs {
         // A snapshot may be in several files: it is whole when all are read.
         let listed = handover::list(&store, &roots, &context.now(), &context.progress)?;
         drop(bar);
+        listed.iter().for_each(|root| context.trail.about(root));
+        if failure.is_none() {
+            context.trail.done()?;
+        }
         let kept_some = !roots.is_empty() || self.files.len() > 1;
         // Roots that a damaged file names may be of snapshots that are lost.
         for root in if failure.is_some() { listed } else { roots } {

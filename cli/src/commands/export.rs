@@ -14,11 +14,14 @@ use agent::{
     keyring::{ExportKeys, Keyring},
     keys::{Identities, RecipientSet},
     source::{self, Source, SourceOptions},
+    url,
 };
+use cid::Cid;
 use protocol::{
     block::Block,
     car,
     keys::{KeyKind, capsule::Mode},
+    log::entry::Action,
     manifest::SnapshotMeta,
 };
 use serde::Serialize;
@@ -141,6 +144,9 @@ impl Args {
 
     fn to_store(&self, context: &Context) -> Result<(), CliError> {
         let home = context.open_home()?;
+        if !self.dry_run {
+            self.begin(context, &home)?;
+        }
         // Before the work, so that it is not for nothing.
         let kubo = self.backend.connect(context)?;
         let service = self.service.open(context, &home)?;
@@ -163,6 +169,7 @@ impl Args {
         let (Some(root), false) = (report.root, self.dry_run) else {
             return self.answer(context, &report, started);
         };
+        recorded(context, &report, &root)?;
         let in_home = |error: CliError| {
             error.hint_more(&format!(
                 "the snapshot is in this home: `souverain pin add {root} …` goes on"
@@ -185,6 +192,16 @@ impl Args {
         Ok(())
     }
 
+    /// Says in the log of the home what is about to be done.
+    fn begin(&self, context: &Context, home: &Home) -> Result<(), CliError> {
+        context.trail.begin(home, Action::EXPORT)?;
+        for source in &self.sources {
+            let source = url::redact(&source.to_string_lossy());
+            context.trail.detail("source", &source);
+        }
+        Ok(())
+    }
+
     /// Without a store, and without a home if recipients are named.
     fn to_car(&self, context: &Context, file: &Path) -> Result<(), CliError> {
         if self.mode == ModeArg::Erasable {
@@ -196,6 +213,9 @@ impl Args {
         let home = context.home_if_any()?;
         if home.is_none() && self.to.is_empty() && !self.is_for_passphrase() {
             context.open_home()?;
+        }
+        if let (Some(home), false) = (&home, self.dry_run) {
+            self.begin(context, home)?;
         }
         let recipients = self.recipients(context, home.as_ref())?;
         let keys = ExportKeys::once(self.kind(&recipients), &recipients)?;
@@ -211,6 +231,9 @@ impl Args {
             let destination = Destination::Car(&mut put);
             let report = self.export(context, home.as_ref(), &keys, &secrets, destination)?;
             writer.finish()?.flush()?;
+            if let Some(root) = &report.root {
+                recorded(context, &report, root)?;
+            }
             // Standard output is taken; with --quiet too, whoever exports needs the CID.
             if let Some(root) = &report.root {
                 context
@@ -229,6 +252,9 @@ impl Args {
         }
         writer.finish()?;
         out.publish()?;
+        if let Some(root) = &report.root {
+            recorded(context, &report, root)?;
+        }
         self.answer(context, &report, started)
     }
 
@@ -359,6 +385,20 @@ impl Args {
             .note(format!("{} in {seconds:.2} s", did(report)));
         Ok(())
     }
+}
+
+/// Records an export that is durable.
+fn recorded(context: &Context, report: &ExportReport, root: &Cid) -> Result<(), CliError> {
+    context.trail.about(root);
+    let counts = [
+        ("streams", report.streams),
+        ("rows", report.rows),
+        ("bytes", report.bytes),
+    ];
+    for (name, count) in counts {
+        context.trail.detail(name, &count.to_string());
+    }
+    context.trail.done()
 }
 
 fn did(report: &ExportReport) -> String {

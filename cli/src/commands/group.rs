@@ -6,6 +6,7 @@ use agent::{
     node::PeerId,
     sharing::{self, GroupName},
 };
+use protocol::log::entry::Action;
 use serde::Serialize;
 
 use super::share::{peer, tell_agent};
@@ -85,7 +86,9 @@ impl Args {
         let store = if reads_only {
             context.open_store_to_read("group")?
         } else {
-            context.open_store_to_write("group")?
+            let store = context.open_store_to_change("group", Action::GROUP)?;
+            context.trail.detail("group", &name.to_string());
+            store
         };
         let mut peers = sharing::groups(&store)?.remove(name).unwrap_or_default();
         if !reads_only {
@@ -98,6 +101,10 @@ impl Args {
             peers.extend(self.add.iter().map(|Member(peer)| *peer));
             sharing::set_group(&store, name, &peers)?;
             drop(store);
+            for peer in &peers {
+                context.trail.detail("peers", &peer.to_string());
+            }
+            context.trail.done()?;
             tell_agent(context)?;
         }
         let group = Group::new(name, &peers);

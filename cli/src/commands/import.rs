@@ -9,7 +9,7 @@ use agent::{
     url,
 };
 use cid::Cid;
-use protocol::manifest::StreamKind;
+use protocol::{log::entry::Action, manifest::StreamKind};
 use serde::Serialize;
 
 use crate::{
@@ -92,6 +92,14 @@ impl Args {
     }
 
     fn import(&self, context: &Context, blocks: &Blocks<'_>, root: Cid) -> Result<(), CliError> {
+        let home = context.home_if_any()?;
+        if let (Some(home), false) = (&home, self.dry_run) {
+            context.trail.begin(home, Action::IMPORT)?;
+            context.trail.about(&root);
+            context
+                .trail
+                .detail("target", &url::redact(&self.into.to_string_lossy()));
+        }
         let snapshot = context.open(blocks, &root, &self.open_with)?;
         let selection = Selection {
             sources: self.sources.clone(),
@@ -114,6 +122,10 @@ impl Args {
         let bar = Bar::follow(&context.ui, "restoring", &context.progress);
         let reports = import::import(blocks, &snapshot, &planned, options, &context.progress)?;
         drop(bar);
+        let skipped = |source: &SourceReport| source.streams.iter().any(|s| !s.skipped.is_empty());
+        if !reports.iter().any(skipped) {
+            context.trail.done()?;
+        }
         report(context, &reports, |kind, restored, text| {
             context.ui.answer(kind, restored, text)
         })

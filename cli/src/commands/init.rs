@@ -1,6 +1,9 @@
 //! `init`: keys and a store.
 
-use agent::home::{Home, InitOptions};
+use agent::{
+    home::{Home, InitOptions},
+    log::{OwnLog, now_ms},
+};
 use serde::Serialize;
 use store::Store;
 
@@ -8,7 +11,7 @@ use crate::{context::Context, error::CliError};
 
 /// Make a home: the node's key, an age identity and an empty store
 ///
-/// Prints the node's peer id and the age recipient that exports are sealed to. The identity is the
+/// Prints the node's peer id, the age recipient that exports are sealed to, and the key that verifies its log. The identity is the
 /// only thing that opens your snapshots: keep a copy of `identity.txt` offline. With
 /// --recipient-only no identity is made: the node can export but not read.
 #[derive(Debug, clap::Args)]
@@ -32,6 +35,7 @@ struct Made<'a> {
     home: &'a str,
     peer: &'a str,
     recipients: &'a [&'a str],
+    log: &'a str,
     identity: Option<&'a str>,
 }
 
@@ -46,15 +50,19 @@ impl Args {
         let recipients = home.default_recipients()?;
         let recipients: Vec<&str> = recipients.strings().collect();
         let peer = home.peer_id().to_string();
+        let log = OwnLog::new(&home, context.session.into_bytes()).record(now_ms(), &[])?;
+        let log = log.vkey.to_string();
         let identity = home.identity_path().map(|path| path.display().to_string());
         let made = Made {
             home: &home.path().display().to_string(),
             peer: &peer,
             recipients: &recipients,
+            log: &log,
             identity: identity.as_deref(),
         };
         let mut lines = vec![format!("peer: {peer}")];
         lines.extend(recipients.iter().map(|line| format!("recipient: {line}")));
+        lines.push(format!("log: {log}"));
         context.ui.answer("init", &made, lines.join("\n"))?;
         match identity {
             Some(path) => context.ui.note(format!(
@@ -65,6 +73,10 @@ impl Args {
                 "This node has no identity: it exports to the recipients above, and cannot read.",
             ),
         }
+        context.ui.note(format!(
+            "What takes your log back, should its key be stolen, is {}: move it offline too.",
+            home.log_recovery_path().display()
+        ));
         Ok(())
     }
 }

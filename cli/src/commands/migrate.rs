@@ -4,13 +4,15 @@ use std::{ffi::OsString, path::PathBuf};
 
 use agent::{
     blocks::Blocks,
-    import::{self, Planned, Selection},
+    import::{self, Planned, Selection, SourceReport},
     migrate::{self, MigrationReport, StatementError},
     open::OpenSnapshot,
     pull::{Arrivals, Puller, Scope},
     target::{Existing, ImportOptions},
+    url,
 };
 use protocol::{
+    log::entry::Action,
     migration::{Migrated, Migration},
     note::NoteError,
 };
@@ -83,6 +85,13 @@ impl Args {
         let root = whole_cid(&self.snapshot)?;
         let home = context.open_home()?;
         let began = context.now();
+        if !self.dry_run {
+            context.trail.begin(&home, Action::MIGRATE)?;
+            context.trail.about(&root);
+            context
+                .trail
+                .detail("target", &url::redact(&self.into.to_string_lossy()));
+        }
         let puller = self.from.puller(context, root)?;
         let (arrivals, progress) = (Arrivals::default(), &context.progress);
         puller.pull(&Scope::Top, &began, &arrivals, progress)?;
@@ -124,6 +133,12 @@ impl Args {
             }
             signed => signed?,
         };
+        let skipped = |source: &SourceReport| source.streams.iter().any(|s| !s.skipped.is_empty());
+        let differs = |stream: &Migrated| stream.restored.is_some() && !stream.is_same();
+        let mut data = migration.streams.iter().filter(|stream| stream.is_data());
+        if !done.sources.iter().any(skipped) && !data.any(differs) {
+            context.trail.done()?;
+        }
         self.tell(context, &done, &migration, &statement, out)
     }
 

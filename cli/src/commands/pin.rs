@@ -10,6 +10,7 @@ use agent::{
     progress::Progress,
 };
 use cid::Cid;
+use protocol::log::entry::Action;
 use serde::Serialize;
 use store::Store;
 
@@ -125,6 +126,8 @@ impl AddArgs {
         let home = context.open_home()?;
         let store = Store::open_read(home.path(), "pin add")?;
         let root = self.snapshot.resolve(&store)?;
+        context.trail.begin(&home, Action::PIN)?;
+        context.trail.about(&root);
         let kubo = self.backend.connect(context)?;
         let service = self.service.open(context, &home)?;
         if kubo.is_none() && service.is_none() {
@@ -134,10 +137,15 @@ impl AddArgs {
         let mut text = Some(text.as_str());
         if let Some(kubo) = &kubo {
             let published = publish(context, kubo, &home, &store, &root)?;
+            context.trail.detail("at", self.backend.given());
+            context.trail.done()?;
             answer(context, &self.backend, &root, &published, text.take())?;
         }
         if let Some(service) = &service {
+            context.trail.begin(&home, Action::PIN)?;
+            context.trail.about(&root);
             let request = self.service.pin(context, &home, &store, service, &root)?;
+            context.trail.done()?;
             self.service.answer(context, &request, text.take())?;
             context.ui.note(format!("it is {} there", request.status));
         }
@@ -182,10 +190,13 @@ impl RemoveArgs {
             SnapshotRef::Cid(root) => *root,
             prefix => prefix.resolve(&Store::open_read(home.path(), "pin remove")?)?,
         };
+        context.trail.begin(&home, Action::UNPIN)?;
+        context.trail.about(&root);
         match self.at.holder(context, &home)? {
             Holder::Kubo(kubo) => kubo.unpin(&root, &home.peer_id())?,
             Holder::Service(_, service) => service.unpin(&root, &home.peer_id())?,
         }
+        context.trail.done()?;
         let cid = root.to_string();
         context.ui.answer("unpinned", &Unpinned { cid }, root)
     }

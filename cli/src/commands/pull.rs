@@ -8,8 +8,10 @@ use agent::{
     import::{self, Selection},
     node::{Dht, Listen, Multiaddr, NodeOptions},
     pull::{Arrivals, GatewayUrl, PeerShare, PullReport, PullRequest, Puller, Scope, pull_streams},
+    url,
 };
 use cid::Cid;
+use protocol::log::entry::Action;
 use serde::Serialize;
 use store::Store;
 
@@ -74,6 +76,14 @@ impl From {
             );
         }
         let home = context.open_home()?;
+        for peer in &self.peer {
+            context.trail.detail("peer", &peer.to_string());
+        }
+        for gateway in &self.gateway {
+            context
+                .trail
+                .detail("gateway", &url::redact(&gateway.to_string()));
+        }
         let options = NodeOptions {
             listen: Listen::Nowhere,
             dht: Dht::Off,
@@ -127,6 +137,8 @@ struct Pulled {
 impl Args {
     pub(crate) fn run(self, context: &Context) -> Result<(), CliError> {
         let root = whole_cid(&self.snapshot)?;
+        context.trail.begin(&context.open_home()?, Action::PULL)?;
+        context.trail.about(&root);
         if let Some(kubo) = self.backend.connect(context)? {
             if self.from.is_named() || !self.streams.is_empty() {
                 return Err(CliError::usage(
@@ -181,6 +193,8 @@ impl Args {
 }
 
 fn answer(context: &Context, root: &Cid, report: PullReport) -> Result<(), CliError> {
+    context.trail.detail("blocks", &report.blocks.to_string());
+    context.trail.done()?;
     context.ui.note(summary(&report));
     let pulled = Pulled {
         cid: root.to_string(),

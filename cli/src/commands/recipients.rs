@@ -1,6 +1,7 @@
 //! `recipients`: who can open a snapshot.
 
 use agent::{keyring, keys::RecipientSet, recipients};
+use protocol::log::entry::Action;
 use serde::Serialize;
 
 use crate::{
@@ -65,8 +66,10 @@ impl Command {
     pub(crate) fn run(self, context: &Context) -> Result<(), CliError> {
         match self {
             Self::List(args) => args.run(context),
-            Self::Add(args) => args.run(context, keyring::Change::Add),
-            Self::Remove(args) => args.run(context, keyring::Change::Remove),
+            Self::Add(args) => args.run(context, Action::RECIPIENTS_ADD, keyring::Change::Add),
+            Self::Remove(args) => {
+                args.run(context, Action::RECIPIENTS_REMOVE, keyring::Change::Remove)
+            }
         }
     }
 }
@@ -107,14 +110,22 @@ impl ChangeArgs {
     fn run(
         self,
         context: &Context,
+        action: Action,
         change: impl FnOnce(RecipientSet) -> keyring::Change,
     ) -> Result<(), CliError> {
         let set = RecipientSet::parse(&self.recipients)?.with_prompt(terminal(&context.ui));
         let home = context.open_home()?;
+        context.trail.begin(&home, action)?;
+        for recipient in &self.recipients {
+            context.trail.detail("recipient", recipient);
+        }
         let identities = self.open_with.load(Some(&home), &context.ui)?;
         let store = context.open_store_to_write("recipients")?;
         let root = self.snapshot.resolve(&store)?;
+        context.trail.about(&root);
         let now = recipients::change(&store, &root, &identities, &change(set))?;
+        context.trail.about(&now);
+        context.trail.done()?;
         let changed = Changed {
             cid: now.to_string(),
             before: root.to_string(),

@@ -1,12 +1,13 @@
 //! `share`: who may have a snapshot.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use agent::{
     control::Client,
     node::PeerId,
     sharing::{self, GroupName, Share},
 };
+use protocol::log::entry::Action;
 use serde::Serialize;
 use store::Store;
 
@@ -36,6 +37,17 @@ enum Who {
     All,
     Peer(PeerId),
     Group(GroupName),
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Public => f.write_str("public"),
+            Self::All => f.write_str("all"),
+            Self::Peer(peer) => peer.fmt(f),
+            Self::Group(group) => group.fmt(f),
+        }
+    }
 }
 
 /// Why a word names nobody.
@@ -93,15 +105,22 @@ impl Args {
         let store = if reads_only {
             context.open_store_to_read("share")?
         } else {
-            context.open_store_to_write("share")?
+            let action = match self.with.is_empty() {
+                true => Action::UNSHARE,
+                false => Action::SHARE,
+            };
+            context.open_store_to_change("share", action)?
         };
         let root = self.snapshot.resolve(&store)?;
+        context.trail.about(&root);
+        self.tell(context);
         let mut share = sharing::share(&store, &root)?;
         if !reads_only {
             self.check_groups(&store)?;
             self.change(&mut share);
             sharing::set_share(&store, &root, &share)?;
             drop(store);
+            context.trail.done()?;
             tell_agent(context)?;
         }
         let shared = Shared {
@@ -120,6 +139,15 @@ impl Args {
             return Ok(());
         }
         context.ui.answer("share", &shared, lines.join("\n"))
+    }
+
+    /// Says in the log with whom.
+    fn tell(&self, context: &Context) {
+        for (name, list) in [("with", &self.with), ("without", &self.without)] {
+            for who in list {
+                context.trail.detail(name, &who.to_string());
+            }
+        }
     }
 
     /// A group that nobody is in is more likely a slip than meant.

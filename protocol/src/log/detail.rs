@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::entry::{COMMITS_MAX, Entry, is_word};
+use crate::seal::{self, OpenError, SealError, Sealed};
 
 /// What is hashed of a detail begins with this.
 pub const DETAIL_DOMAIN: &str = "souverain/log-detail/v1\n";
@@ -50,6 +51,17 @@ pub enum DetailError {
         /// Name of the detail.
         name: String,
     },
+}
+
+/// Why sealed details are not to be read.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenDetailsError {
+    /// They cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// What was sealed is none.
+    #[error(transparent)]
+    Detail(#[from] DetailError),
 }
 
 /// A detail of an entry: its value, and the salt that keeps others from guessing it.
@@ -116,6 +128,28 @@ impl Details {
         let each = self.0.iter();
         each.map(|(name, detail)| (name.clone(), detail.commitment(name)))
             .collect()
+    }
+
+    /// Seals them to those who may know them.
+    ///
+    /// # Errors
+    /// The recipients do not go together, or there are none.
+    pub fn seal<'a>(
+        &self,
+        recipients: impl Iterator<Item = &'a dyn age::Recipient>,
+    ) -> Result<Sealed, SealError> {
+        seal::encrypt(recipients, &self.encode())
+    }
+
+    /// Opens what [`Details::seal`] sealed.
+    ///
+    /// # Errors
+    /// No identity matches; or they are damaged, or none.
+    pub fn open<'a>(
+        identities: impl Iterator<Item = &'a dyn age::Identity>,
+        sealed: &[u8],
+    ) -> Result<Self, OpenDetailsError> {
+        Ok(Self::parse(&seal::decrypt(identities, sealed)?)?)
     }
 
     /// Writes them.

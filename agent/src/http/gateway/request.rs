@@ -3,6 +3,7 @@
 use cid::Cid;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
+pub use super::super::answers::Refusal;
 use super::super::limits::{MEDIA_RANGES_MAX, PATH_NAMES_MAX, TARGET_LEN_MAX};
 
 /// Media type of a block.
@@ -67,36 +68,6 @@ pub struct ByteRange {
     pub from: i64,
     /// Its last byte, or none for the end of the file.
     pub to: Option<i64>,
-}
-
-/// Why something is not answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The status code of HTTP.
-    pub status: u16,
-    /// What is wrong.
-    pub reason: &'static str,
-}
-
-impl Refusal {
-    pub(in super::super) const NOT_FOUND: Self = Self {
-        status: 404,
-        reason: "not found",
-    };
-
-    const fn bad(reason: &'static str) -> Self {
-        Self {
-            status: 400,
-            reason,
-        }
-    }
-
-    const fn not_acceptable(reason: &'static str) -> Self {
-        Self {
-            status: 406,
-            reason,
-        }
-    }
 }
 
 impl Ask {

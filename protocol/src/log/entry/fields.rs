@@ -86,6 +86,9 @@ actions! {
     GROUP = "group": "A group of peers changed.";
     SERVE = "serve": "A peer fetched a block of a snapshot for the first time.";
     PULL = "pull": "A snapshot was fetched from peers.";
+    CAR_IMPORT = "car.import": "Snapshots were taken in from files.";
+    PIN = "pin": "Another system was asked to hold a snapshot.";
+    UNPIN = "unpin": "It was asked to hold it no more.";
     IMPORT = "import": "A snapshot was restored.";
     MIGRATE = "migrate": "A snapshot was fetched, restored and compared.";
     RECIPIENTS_ADD = "recipients.add": "A recipient was added to a snapshot.";

@@ -210,6 +210,12 @@ impl UnverifiedEntry {
         &self.bytes
     }
 
+    /// Its CID.
+    #[must_use]
+    pub fn cid(&self) -> Cid {
+        cid_of(CODEC_DAG_CBOR, &self.bytes)
+    }
+
     /// Checks that a key signed it.
     ///
     /// # Errors
@@ -243,7 +249,7 @@ impl Entry {
     /// Its CID, which the next entry links to.
     #[must_use]
     pub fn cid(&self) -> Cid {
-        cid_of(CODEC_DAG_CBOR, &self.0.bytes)
+        self.0.cid()
     }
 
     /// The block that it is.

@@ -177,6 +177,11 @@ impl KeyHistory {
         &self.head
     }
 
+    /// The keys that the log has had, the first one first.
+    pub fn keys(&self) -> impl Iterator<Item = &VerifierKey> {
+        self.terms.iter().map(|term| &term.key)
+    }
+
     /// The number of the key that signs the next entry.
     #[must_use]
     pub fn epoch(&self) -> u64 {

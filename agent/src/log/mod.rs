@@ -1,0 +1,45 @@
+//! The audit log of a node: every operation leaves a signed entry in it.
+//!
+//! [`OwnLog`] appends to the node's own log, from any process of the home, one at a time. What an
+//! entry says and how it is checked is `protocol::log`'s; the files are `store::log`'s.
+
+pub mod details;
+pub mod key;
+mod own;
+pub(crate) mod places;
+mod prove;
+pub(crate) mod recorder;
+mod source;
+mod verify;
+
+use std::path::Path;
+
+use cid::Cid;
+use store::{StoreError, log::LogReader};
+
+pub use own::{Event, LogError, OwnLog, Recorded, keys_of};
+pub use prove::{ProveError, find, prove, prove_entry};
+pub use source::{LogSource, SourceError};
+pub use verify::{Verified, VerifyError, verify};
+
+/// Milliseconds since 1970, as the clock of this machine has it.
+#[must_use]
+pub fn now_ms() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
+}
+
+/// The node's own log, to read; nothing if it has none yet.
+///
+/// # Errors
+/// It cannot be read.
+pub fn open_own(home: &Path) -> Result<Option<LogReader>, StoreError> {
+    LogReader::open(&places::own_dir(home))
+}
+
+/// The log of another origin that is kept in a home, by the CID of its first entry.
+///
+/// # Errors
+/// It cannot be read.
+pub fn open_followed(home: &Path, genesis: &Cid) -> Result<Option<LogReader>, StoreError> {
+    LogReader::open(&places::followed_dir(home, genesis))
+}

@@ -1,0 +1,345 @@
+//! Appending to the node's own log.
+//!
+//! Loading and recovering are one: what a crash left without a checkpoint is checked as any
+//! other entry, and kept. Then entries are signed and staged, a checkpoint over all of them is signed, and it
+//! takes the place of the one before. When that is durable, it is told.
+
+use cid::Cid;
+use protocol::{
+    log::{
+        chain::{Chain, ChainError},
+        checkpoint::{Checkpoint, CheckpointError, UnverifiedCheckpoint},
+        entry::{Action, Draft, EntryError, Outcome, Session, Tenant, UnverifiedEntry},
+        keys::{Control, KeyError, KeyHistory, recovery_commitment},
+    },
+    note::VerifierKey,
+};
+use store::{
+    StoreError,
+    log::{LogReader, LogWriter},
+};
+
+use super::{
+    details::{self, DetailsError},
+    key::LogKey,
+    places::own_dir,
+};
+use crate::home::{Home, HomeError};
+
+/// Why nothing can be appended to the log, or read of it.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// Its files cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A key of it is not in the home.
+    #[error("the key of the log cannot be used")]
+    Key(#[source] HomeError),
+    /// The key in the home is not the one that the log goes by.
+    #[error("the home's key number {epoch} is not that of the log")]
+    OtherKey {
+        /// Number of the key.
+        epoch: u64,
+    },
+    /// An entry is not the next of the log.
+    #[error("the log is damaged")]
+    Chain(#[from] ChainError),
+    /// An entry of the log does not go with its keys.
+    #[error("the log is damaged at entry {index}")]
+    Keys {
+        /// Index of the entry.
+        index: u64,
+        /// What is wrong with it.
+        #[source]
+        reason: KeyError,
+    },
+    /// An entry is not one.
+    #[error("entry {index} of the log is not one")]
+    Entry {
+        /// Index of the entry.
+        index: u64,
+        /// What is wrong with it.
+        #[source]
+        reason: EntryError,
+    },
+    /// The checkpoint is not the log's.
+    #[error("the checkpoint of the log is not its own")]
+    Checkpoint(#[from] CheckpointError),
+    /// The details of an entry cannot be made.
+    #[error(transparent)]
+    Details(#[from] DetailsError),
+    /// There is no log yet.
+    #[error("the home has no log yet")]
+    Empty,
+    /// The operating system gave no random bytes.
+    #[error("the operating system gave no random bytes")]
+    Random,
+}
+
+/// What an entry is to tell.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// What was done.
+    pub action: Action,
+    /// How it went.
+    pub outcome: Outcome,
+    /// The peer that caused it; none if the owner did.
+    pub peer: Option<String>,
+    /// What it was done with.
+    pub subject: Vec<Cid>,
+    /// What may be personal or sensitive, by name: it is committed to, and sealed.
+    pub details: Vec<(&'static str, String)>,
+}
+
+/// Where entries are in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Index of the first.
+    pub first: u64,
+    /// Size of the log with all of them.
+    pub size: u64,
+    /// Verifies the log.
+    pub vkey: VerifierKey,
+}
+
+/// The log of a node, for this run of the program.
+#[derive(Debug)]
+pub struct OwnLog<'a> {
+    home: &'a Home,
+    session: Session,
+}
+
+/// Whether an entry changes the log's keys, and so is needed to check all that come after.
+pub(crate) fn is_control(entry: &[u8]) -> bool {
+    UnverifiedEntry::parse(entry).is_ok_and(|entry| entry.draft_unverified().control.is_some())
+}
+
+impl<'a> OwnLog<'a> {
+    /// The log of a home. `session` is the UUIDv7 of this run.
+    #[must_use]
+    pub fn new(home: &'a Home, session: [u8; 16]) -> Self {
+        Self {
+            home,
+            session: Session(session),
+        }
+    }
+
+    /// Appends entries, and makes the log if there is none. All are durable, and covered by a checkpoint, when
+    /// this returns.
+    ///
+    /// # Errors
+    /// The log cannot be written, or is not this home's; nothing was appended, or a later call appends it.
+    pub fn record(&self, now_ms: u64, events: &[Event]) -> Result<Recorded, LogError> {
+        let mut prepared = Vec::with_capacity(events.len());
+        for event in events {
+            prepared.push(self.prepare(event)?);
+        }
+        let (mut writer, recovered) = LogWriter::open(&own_dir(self.home.path()), is_control)?;
+        let chain = match writer.reader()? {
+            Some(reader) => Some(Chain::resume(keys_of(&reader)?)),
+            None => None,
+        };
+        let mut chain = self.recover(chain, &mut writer, recovered, now_ms)?;
+        let epoch = chain.keys().epoch();
+        let key = self.home.log_key(epoch).map_err(LogError::Key)?;
+        if key.public() != *chain.keys().key().public() {
+            return Err(LogError::OtherKey { epoch });
+        }
+        let first = chain.next();
+        let mut leaves = Vec::with_capacity(prepared.len());
+        for prepared in prepared {
+            let entry = self.sign(prepared, &chain, now_ms, &key)?;
+            leaves.push(entry.bytes().to_vec());
+            chain.push(entry)?;
+        }
+        if !leaves.is_empty() {
+            writer.stage(&leaves)?;
+        }
+        let vkey = chain.keys().key().clone();
+        publish(&mut writer, &chain, &key)?;
+        Ok(Recorded {
+            first,
+            size: writer.size(),
+            vkey,
+        })
+    }
+
+    /// Seals the details of an event, and names all but its place in the log.
+    fn prepare(&self, event: &Event) -> Result<Draft, LogError> {
+        let details = details::salted(&event.details)?;
+        let sealed = match details.by_name().is_empty() {
+            true => None,
+            false => match details::keep(self.home, &details) {
+                Ok(cid) => Some(cid),
+                // The operation was done, and is told of all the same.
+                Err(error) => {
+                    tracing::warn!(%error, "the details of an entry are not kept");
+                    None
+                }
+            },
+        };
+        Ok(Draft {
+            tenant: Tenant([0; 16]),
+            epoch: 0,
+            seq: 0,
+            prev: None,
+            time_ms: 0,
+            session: self.session,
+            actor: match &event.peer {
+                Some(peer) => peer.clone(),
+                None => self.home.peer_id().to_string(),
+            },
+            action: event.action.clone(),
+            outcome: event.outcome,
+            subject: event.subject.clone(),
+            commit: details.commitments(),
+            sealed,
+            control: None,
+        })
+    }
+
+    /// Signs what comes next.
+    fn sign(
+        &self,
+        draft: Draft,
+        chain: &Chain,
+        now_ms: u64,
+        key: &LogKey,
+    ) -> Result<UnverifiedEntry, LogError> {
+        let index = chain.next();
+        let draft = Draft {
+            tenant: chain.keys().tenant(),
+            epoch: chain.keys().epoch(),
+            seq: index,
+            prev: Some(*chain.keys().head()),
+            time_ms: now_ms,
+            ..draft
+        };
+        let signed = draft.sign(&key.public(), |message| key.sign(message));
+        signed
+            .map(Into::into)
+            .map_err(|reason| LogError::Entry { index, reason })
+    }
+
+    /// Stages what a crash left, or the first entry of all.
+    fn recover(
+        &self,
+        mut chain: Option<Chain>,
+        writer: &mut LogWriter,
+        recovered: Vec<Vec<u8>>,
+        now_ms: u64,
+    ) -> Result<Chain, LogError> {
+        let mut whole = Vec::new();
+        for entry in recovered {
+            let index = chain.as_ref().map_or(0, Chain::next);
+            let parsed = match UnverifiedEntry::parse(&entry) {
+                Ok(parsed) => parsed,
+                // A later version of the program staged it, and only that one may go on.
+                Err(reason @ EntryError::LaterVersion { .. }) => {
+                    return Err(LogError::Entry { index, reason });
+                }
+                Err(_) => break,
+            };
+            let is_next = match &mut chain {
+                Some(chain) => chain.push(parsed).is_ok(),
+                None => match Chain::begin(parsed) {
+                    Ok((begun, _)) => {
+                        chain = Some(begun);
+                        true
+                    }
+                    Err(_) => false,
+                },
+            };
+            if !is_next {
+                break;
+            }
+            whole.push(entry);
+        }
+        if !whole.is_empty() {
+            tracing::info!(entries = whole.len(), "entries that a crash left are kept");
+            writer.stage(&whole)?;
+        }
+        if let Some(chain) = chain {
+            return Ok(chain);
+        }
+        let genesis = self.genesis(now_ms)?;
+        writer.stage(&[genesis.bytes()])?;
+        Ok(Chain::begin(genesis)?.0)
+    }
+
+    /// The first entry.
+    fn genesis(&self, now_ms: u64) -> Result<UnverifiedEntry, LogError> {
+        let key = self.home.log_key(1).map_err(LogError::Key)?;
+        let recovery = self.home.log_recovery_key().map_err(LogError::Key)?;
+        let mut tenant = [0; 16];
+        getrandom::fill(&mut tenant).map_err(|_| LogError::Random)?;
+        let genesis = Draft {
+            tenant: Tenant(tenant),
+            epoch: 1,
+            seq: 0,
+            prev: None,
+            time_ms: now_ms,
+            session: self.session,
+            actor: self.home.peer_id().to_string(),
+            action: Action::GENESIS,
+            outcome: Outcome::Ok,
+            subject: Vec::new(),
+            commit: std::collections::BTreeMap::new(),
+            sealed: None,
+            control: Some(Control::Genesis {
+                key: *key.public().as_bytes(),
+                recovery: recovery_commitment(recovery.public().as_bytes()),
+            }),
+        };
+        let signed = genesis.sign(&key.public(), |message| key.sign(message));
+        signed
+            .map(Into::into)
+            .map_err(|reason| LogError::Entry { index: 0, reason })
+    }
+}
+
+/// Signs a checkpoint over all that is staged, unless there is one.
+fn publish(writer: &mut LogWriter, chain: &Chain, key: &LogKey) -> Result<(), LogError> {
+    if writer.head().is_some_and(|head| head.size == writer.size()) {
+        return Ok(());
+    }
+    let origin = chain.keys().origin().clone();
+    let checkpoint = Checkpoint::new(origin, writer.size(), writer.root())?;
+    let signed = checkpoint.sign(chain.keys().key(), |text| key.sign(text))?;
+    writer.publish(signed.to_string().as_bytes())?;
+    Ok(())
+}
+
+/// The keys of a log up to its head, out of the entries that change them and the last one; and checks that they
+/// signed its checkpoint.
+///
+/// # Errors
+/// An entry is none, or not the log's; or the checkpoint is not.
+pub fn keys_of(reader: &LogReader) -> Result<KeyHistory, LogError> {
+    let size = reader.head().size;
+    let last = size.checked_sub(1).ok_or(LogError::Empty)?;
+    let read = |index| -> Result<UnverifiedEntry, LogError> {
+        let entry = reader.entry(index)?;
+        UnverifiedEntry::parse(&entry).map_err(|reason| LogError::Entry { index, reason })
+    };
+    let failed = |index| move |reason| LogError::Keys { index, reason };
+    let (mut keys, _) = KeyHistory::begin(read(0)?).map_err(failed(0))?;
+    let marks = reader.marks()?.into_iter().filter(|mark| *mark > 0);
+    for index in marks.chain([last]) {
+        if index > keys.last() {
+            keys.admit(read(index)?).map_err(failed(index))?;
+        }
+    }
+    let checkpoint = UnverifiedCheckpoint::parse(&reader.head().note)?;
+    let mut refused = Err(CheckpointError::Malformed(
+        "no key of the log could sign it",
+    ));
+    for key in keys.checkpoint_keys(size) {
+        refused = checkpoint.clone().verify(key).map(drop);
+        if refused.is_ok() {
+            break;
+        }
+    }
+    refused?;
+    Ok(keys)
+}

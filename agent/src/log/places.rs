@@ -1,0 +1,20 @@
+//! Where logs are in a home.
+
+use std::path::{Path, PathBuf};
+
+use cid::Cid;
+
+/// The node's own log.
+pub(crate) fn own_dir(home: &Path) -> PathBuf {
+    home.join("log").join("own")
+}
+
+/// The log of another origin, by the CID of its genesis entry.
+pub(crate) fn followed_dir(home: &Path, genesis: &Cid) -> PathBuf {
+    home.join("log").join(genesis.to_string())
+}
+
+/// The sealed details of the entries of the node's own log.
+pub(crate) fn details_dir(home: &Path) -> PathBuf {
+    home.join("log").join("details")
+}

@@ -1,0 +1,117 @@
+//! What this run leaves in the log of the home: one entry, of what was done or failed.
+//!
+//! A verb says early what it is about to do, and when it is done, before it prints its answer. Whatever ends
+//! it otherwise is recorded as its failure.
+
+use std::cell::RefCell;
+
+use agent::{
+    home::Home,
+    log::{Event, OwnLog, now_ms},
+};
+use cid::Cid;
+use protocol::log::entry::{Action, Outcome};
+use uuid::Uuid;
+
+use crate::error::CliError;
+
+/// Longest text of a detail, in bytes. What is longer is cut.
+const TEXT_SIZE_MAX: usize = 4096;
+/// Most CIDs, and most details, of an entry that a verb leaves.
+const PARTS_MAX: usize = 15;
+
+/// What is to be told of this run.
+pub(crate) struct Trail {
+    session: Uuid,
+    begun: RefCell<Option<Begun>>,
+}
+
+struct Begun {
+    home: Home,
+    event: Event,
+}
+
+impl Trail {
+    pub(crate) fn new(session: Uuid) -> Self {
+        Self {
+            session,
+            begun: RefCell::new(None),
+        }
+    }
+
+    /// Says what is about to be done in a home.
+    pub(crate) fn begin(&self, home: &Home, action: Action) -> Result<(), CliError> {
+        let home = Home::open(home.path())?;
+        let event = Event {
+            action,
+            outcome: Outcome::Ok,
+            peer: None,
+            subject: Vec::new(),
+            details: Vec::new(),
+        };
+        *self.begun.borrow_mut() = Some(Begun { home, event });
+        Ok(())
+    }
+
+    /// Says what it is done with.
+    pub(crate) fn about(&self, cid: &Cid) {
+        if let Some(begun) = &mut *self.begun.borrow_mut() {
+            let subject = &mut begun.event.subject;
+            if subject.len() <= PARTS_MAX && !subject.contains(cid) {
+                subject.push(*cid);
+            }
+        }
+    }
+
+    /// Says something that may be personal or sensitive: the log holds a salted hash of it.
+    pub(crate) fn detail(&self, name: &'static str, value: &str) {
+        if let Some(begun) = &mut *self.begun.borrow_mut() {
+            let details = &mut begun.event.details;
+            if details.len() >= PARTS_MAX {
+                return;
+            }
+            match details.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, known)) => *known = cut(&format!("{known}\n{value}")),
+                None => details.push((name, cut(value))),
+            }
+        }
+    }
+
+    /// Records that it was done. Whatever comes after is another story.
+    pub(crate) fn done(&self) -> Result<(), CliError> {
+        match self.begun.take() {
+            Some(begun) => self.record(&begun).map_err(|error| {
+                error.hint_more("what was done is kept; the log does not tell of it")
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Records that it was not, unless it was recorded already.
+    pub(crate) fn failed(&self, error: &CliError) -> Result<(), CliError> {
+        self.detail("error", &error.to_string());
+        match self.begun.take() {
+            Some(mut begun) => {
+                begun.event.outcome = if error.is_usage() {
+                    Outcome::Refused
+                } else {
+                    Outcome::Failed
+                };
+                self.record(&begun)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn record(&self, begun: &Begun) -> Result<(), CliError> {
+        let log = OwnLog::new(&begun.home, self.session.into_bytes());
+        log.record(now_ms(), std::slice::from_ref(&begun.event))?;
+        Ok(())
+    }
+}
+
+fn cut(text: &str) -> String {
+    let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
+    let end = ends.take_while(|end| *end <= TEXT_SIZE_MAX).last();
+    text[..end.unwrap_or(0)].to_owned()
+}

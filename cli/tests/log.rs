@@ -1,0 +1,231 @@
+//! `log`: what operations leave, what is shown and proven of it, and what does not hold.
+
+mod souverain;
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+use souverain::{Sandbox, write_tree};
+
+/// A home with an export that was shared, one that failed and one that was refused.
+fn logged() -> (Sandbox, String) {
+    let sandbox = Sandbox::new();
+    sandbox.ok(&["init"]);
+    write_tree(&sandbox.path("data"));
+    let cid = sandbox.ok(&["export", "data"]);
+    sandbox.run(&["export", "nothing-there"]).failed(1, "");
+    sandbox.ok(&["share", &cid, "--with", "public"]);
+    sandbox
+        .run(&["share", &cid, "--with", "nobody"])
+        .failed(2, "no group");
+    (sandbox, cid)
+}
+
+fn entries(sandbox: &Sandbox, args: &[&str]) -> Vec<Value> {
+    let args = [&["--json", "log", "show"], args].concat();
+    sandbox.run(&args).succeeded().objects()
+}
+
+fn told(entries: &[Value]) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let each = entries.iter();
+    each.map(|entry| (text(&entry["action"]), text(&entry["outcome"])))
+        .collect()
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("makes");
+    for file in fs::read_dir(from).expect("reads") {
+        let file = file.expect("reads");
+        fs::copy(file.path(), to.join(file.file_name())).expect("copies");
+    }
+}
+
+#[test]
+fn every_operation_leaves_an_entry_of_how_it_went() {
+    let (sandbox, cid) = logged();
+    let all = entries(&sandbox, &[]);
+    let expected = [
+        ("genesis", "ok"),
+        ("export", "ok"),
+        ("export", "failed"),
+        ("share", "ok"),
+        ("share", "refused"),
+    ];
+    let expected = expected.map(|(action, outcome)| (action.to_owned(), outcome.to_owned()));
+    assert_eq!(told(&all), expected);
+    assert_eq!(all[1]["subject"][0], cid.as_str());
+    let sessions: std::collections::BTreeSet<&str> = all
+        .iter()
+        .filter_map(|entry| entry["session"].as_str())
+        .collect();
+    assert_eq!(sessions.len(), 5, "a session a run");
+    // Reading leaves nothing.
+    sandbox.ok(&["list"]);
+    sandbox.ok(&["verify", &cid]);
+    sandbox.ok(&["export", "data", "--dry-run"]);
+    assert_eq!(entries(&sandbox, &[]).len(), 5);
+    sandbox.ok(&["import", &cid, "--into", "restored"]);
+    sandbox.ok(&["car", "export", &cid, "one.car"]);
+    sandbox.ok(&["car", "import", "one.car"]);
+    sandbox.ok(&["share", &cid, "--without", "all"]);
+    let later = told(&entries(&sandbox, &["--from", "5"]));
+    let actions: Vec<&str> = later.iter().map(|(action, _)| action.as_str()).collect();
+    assert_eq!(actions, ["import", "car.import", "unshare"]);
+    sandbox.ok(&["log", "verify"]);
+}
+
+#[test]
+fn what_is_personal_is_committed_to_and_opens_with_the_identity_alone() {
+    let (sandbox, _) = logged();
+    let log = sandbox.home().join("log");
+    let bytes = fs::read(log.join("own/entries")).expect("reads");
+    let text = String::from_utf8_lossy(&bytes);
+    for personal in ["data", "nothing-there", "nobody", "public"] {
+        assert!(!text.contains(personal), "{personal}");
+    }
+    let shown = entries(&sandbox, &["--details"]);
+    assert_eq!(shown[1]["details"]["source"], "data");
+    assert_eq!(shown[2]["details"]["source"], "nothing-there");
+    assert_eq!(shown[4]["details"]["with"], "nobody");
+    for entry in &shown[1..] {
+        let names = |of: &Value| -> Vec<String> {
+            of.as_object().expect("fields").keys().cloned().collect()
+        };
+        assert_eq!(names(&entry["details"]), names(&entry["commit"]));
+    }
+    // Erased is what was removed, and the log still holds.
+    fs::remove_dir_all(log.join("details")).expect("removes");
+    let shown = entries(&sandbox, &["--details"]);
+    assert!(shown[1].get("details").is_none());
+    sandbox.ok(&["log", "verify"]);
+}
+
+#[test]
+fn entries_are_found_by_what_they_tell() {
+    let (sandbox, cid) = logged();
+    let count = |args: &[&str]| entries(&sandbox, args).len();
+    assert_eq!(count(&["--action", "export"]), 2);
+    assert_eq!(count(&["--action", "export", "--outcome", "failed"]), 1);
+    assert_eq!(count(&["--action", "share", "--action", "genesis"]), 3);
+    assert_eq!(count(&["--about", &cid]), 3);
+    assert_eq!(count(&["--from", "1", "--to", "2"]), 2);
+    assert_eq!(count(&["--from", "77"]), 0);
+}
+
+#[test]
+fn a_proof_needs_nothing_but_the_key() {
+    let (sandbox, cid) = logged();
+    let vkey = sandbox.ok(&["log", "vkey"]);
+    assert!(
+        sandbox
+            .ok(&["init", "--home", "other"])
+            .contains("log: souverain/bafy")
+    );
+    sandbox.ok(&["log", "prove", &cid, "-o", "proof.txt"]);
+    let nowhere = ["--home", "nowhere", "log", "verify", "proof.txt"];
+    let proven = sandbox.ok(&[&nowhere[..], &["--vkey", &vkey]].concat());
+    assert!(proven.starts_with("entry 3 of 5 is in "), "{proven}");
+    assert!(proven.ends_with(&format!(": share {cid}")), "{proven}");
+    sandbox
+        .run(&nowhere)
+        .failed(2, "whose key is not known here");
+    sandbox.ok(&["log", "verify", "proof.txt"]);
+    let other = sandbox.ok(&["--home", "other", "log", "vkey"]);
+    sandbox
+        .run(&[&nowhere[..], &["--vkey", &other]].concat())
+        .failed(3, "is of the log");
+    let good = fs::read_to_string(sandbox.path("proof.txt")).expect("reads");
+    for bad in [
+        good.replace("index 3", "index 2"),
+        good.replacen("\n5\n", "\n6\n", 1),
+        good[..good.len() / 2].to_owned(),
+        good.replace("extra ", "extra AA"),
+    ] {
+        fs::write(sandbox.path("forged.txt"), bad).expect("writes");
+        let forged = ["--home", "nowhere", "log", "verify", "forged.txt"];
+        sandbox
+            .run(&[&forged[..], &["--vkey", &vkey]].concat())
+            .failed(3, "Error: ");
+    }
+    sandbox
+        .run(&["log", "prove", "5"])
+        .failed(1, "none of number 5");
+    let proof = sandbox.run(&["log", "prove", "0"]).succeeded().stdout;
+    fs::write(sandbox.path("genesis.txt"), proof).expect("writes");
+    assert!(
+        sandbox
+            .ok(&["log", "verify", "genesis.txt"])
+            .ends_with(": genesis")
+    );
+}
+
+#[test]
+fn a_log_that_was_changed_ends_with_3_and_the_entry() {
+    let (sandbox, _) = logged();
+    let (vkey, own) = (sandbox.ok(&["log", "vkey"]), sandbox.home().join("log/own"));
+    copy(&own, &sandbox.path("copy"));
+    let verify = ["--home", "nowhere", "log", "verify", "copy"];
+    let with_key = [&verify[..], &["--vkey", &vkey]].concat();
+    sandbox.ok(&with_key);
+    let ran = sandbox.run(&verify).succeeded();
+    assert!(
+        ran.stderr.contains(&format!("vouched for by {vkey}")),
+        "{ran:?}"
+    );
+    let change = |file: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        copy(&own, &sandbox.path("copy"));
+        let path = sandbox.path("copy").join(file);
+        let mut bytes = fs::read(&path).expect("reads");
+        change(&mut bytes);
+        fs::write(&path, bytes).expect("writes");
+        sandbox.run(&with_key).failed(3, "Error: ").stderr
+    };
+    let last = change("entries", &|bytes| {
+        let end = bytes.len();
+        bytes[end - 70] ^= 1;
+    });
+    assert!(last.contains("entry 4"), "{last}");
+    let first = change("entries", &|bytes| bytes[40] ^= 1);
+    assert!(first.contains("entry 0"), "{first}");
+    let tile = change("tree0", &|bytes| bytes[32 * 2 + 5] ^= 1);
+    assert!(
+        tile.contains("tile/0/000.p/5") && tile.contains("entry 2"),
+        "{tile}"
+    );
+    let root = change("checkpoint", &|bytes| {
+        let text = String::from_utf8_lossy(bytes).replacen("\n5\n", "\n4\n", 1);
+        *bytes = text.into_bytes();
+    });
+    assert!(root.contains("checkpoint"), "{root}");
+}
+
+#[test]
+fn an_origin_is_one() {
+    let (sandbox, cid) = logged();
+    let vkey = sandbox.ok(&["log", "vkey"]);
+    let origin = vkey.split('+').next().expect("a name");
+    let none = format!("no log of {origin}");
+    sandbox
+        .run(&["log", "show", "--origin", origin])
+        .failed(1, &none);
+    sandbox
+        .run(&["log", "show", "--origin", "souverain/x"])
+        .failed(2, "is not the origin of a log");
+    let checkpoint = sandbox.run(&["log", "checkpoint"]).succeeded().stdout;
+    assert!(
+        checkpoint.starts_with(&format!("{origin}\n5\n")),
+        "{checkpoint}"
+    );
+    let object = &sandbox
+        .run(&["--json", "log", "checkpoint"])
+        .succeeded()
+        .objects()[0];
+    assert_eq!(object["checkpoint"], checkpoint.as_str());
+    sandbox
+        .run(&["log", "verify", "neither"])
+        .failed(1, "neither a file");
+    sandbox
+        .run(&["log", "prove", &cid.replace("bafy", "bafk")])
+        .failed(1, "");
+}
