@@ -115,7 +115,8 @@ impl Draft {
         sign: impl FnOnce(&[u8]) -> [u8; 64],
     ) -> Result<Entry, EntryError> {
         self.check()?;
-        let signature = sign(&self.message());
+        let unsigned = wire::encode(self.clone(), None);
+        let signature = sign(&message(&unsigned));
         let bytes = wire::encode(self.clone(), Some(signature));
         if bytes.len() > ENTRY_SIZE_MAX {
             return Err(EntryError::TooLong { size: bytes.len() });
@@ -126,11 +127,6 @@ impl Draft {
             bytes,
         };
         entry.verify(key)
-    }
-
-    /// What is signed.
-    fn message(&self) -> Vec<u8> {
-        [ENTRY_DOMAIN.as_bytes(), &wire::encode(self.clone(), None)].concat()
     }
 
     /// Checks each field by itself, and those that go together.
@@ -159,6 +155,11 @@ impl Draft {
         }
         Ok(())
     }
+}
+
+/// What is signed.
+fn message(unsigned: &[u8]) -> Vec<u8> {
+    [ENTRY_DOMAIN.as_bytes(), unsigned].concat()
 }
 
 /// Whether a CID is one that an entry has.
@@ -221,7 +222,8 @@ impl UnverifiedEntry {
     /// # Errors
     /// It did not.
     pub fn verify(self, key: &PublicKey) -> Result<Entry, EntryError> {
-        if key.has_signed(&self.draft.message(), &self.signature) {
+        let unsigned = wire::unsigned(&self.bytes, self.draft.seq);
+        if key.has_signed(&message(&unsigned), &self.signature) {
             Ok(Entry(self))
         } else {
             Err(EntryError::WrongSignature)

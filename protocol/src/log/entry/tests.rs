@@ -48,6 +48,32 @@ fn has_the_bytes_of_canonical_dag_cbor() {
 }
 
 #[test]
+fn the_signature_stands_where_its_key_sorts() {
+    for seq in [
+        1,
+        23,
+        24,
+        255,
+        256,
+        65_535,
+        65_536,
+        u64::from(u32::MAX),
+        1 << 32,
+        tree::TREE_SIZE_MAX - 1,
+    ] {
+        let draft = Draft { seq, ..full() };
+        let unsigned = wire::encode(draft.clone(), None);
+        let signed = wire::encode(draft.clone(), Some([9; 64]));
+        assert_eq!(wire::unsigned(&signed, seq), unsigned, "{seq}");
+        // The codec refuses keys that are not sorted.
+        let read = wire::decode(&signed).expect("an entry");
+        assert_eq!(read, (draft.clone(), Some([9; 64])), "{seq}");
+        let read = wire::decode(&unsigned).expect("an entry");
+        assert_eq!(read, (draft, None), "{seq}");
+    }
+}
+
+#[test]
 fn verifies_what_it_signs_and_nothing_that_was_changed() {
     let entry = full().sign(&public(1), sign(1)).expect("signs");
     let parsed = parse(entry.bytes()).expect("an entry");

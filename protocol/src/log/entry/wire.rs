@@ -31,7 +31,8 @@ struct Wire {
     sealed: Option<Cid>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     control: Option<Control>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    /// Put in by hand, so that an entry is encoded once to be compared and to be checked.
+    #[serde(skip_serializing, default)]
     sig: Option<ByteArray<64>>,
 }
 
@@ -41,8 +42,32 @@ struct Version {
     v: u64,
 }
 
+/// What comes before the signature's bytes: the text `sig`, and the head of 64 bytes.
+const SIG_HEAD: [u8; 6] = [0x63, b's', b'i', b'g', 0x58, 64];
+
+/// Where the signature is in an entry: after the two shorter and lesser keys, `v` and `seq`.
+fn signature_at(seq: u64) -> usize {
+    let number = match seq {
+        ..24 => 1,
+        24..0x100 => 2,
+        0x100..0x1_0000 => 3,
+        0x1_0000..0x1_0000_0000 => 5,
+        _ => 9,
+    };
+    b"\xaaav\x01cseq".len() + number
+}
+
+/// The bytes of an entry as they are signed, out of those that have the signature in them.
+pub(super) fn unsigned(bytes: &[u8], seq: u64) -> Vec<u8> {
+    let (before, rest) = bytes.split_at(signature_at(seq));
+    let mut unsigned = [before, &rest[SIG_HEAD.len() + 64..]].concat();
+    unsigned[0] -= 1;
+    unsigned
+}
+
 /// Writes an entry, with its signature or as it is signed.
 pub(super) fn encode(draft: Draft, signature: Option<[u8; 64]>) -> Vec<u8> {
+    let seq = draft.seq;
     let commit = draft.commit.into_iter();
     let wire = Wire {
         v: ENTRY_VERSION,
@@ -59,9 +84,15 @@ pub(super) fn encode(draft: Draft, signature: Option<[u8; 64]>) -> Vec<u8> {
         commit: commit.map(|(k, v)| (k, ByteArray::new(v))).collect(),
         sealed: draft.sealed,
         control: draft.control,
-        sig: signature.map(ByteArray::new),
+        sig: None,
     };
-    serde_ipld_dagcbor::to_vec(&wire).expect("plain structures serialize")
+    let mut bytes = serde_ipld_dagcbor::to_vec(&wire).expect("plain structures serialize");
+    if let Some(signature) = signature {
+        let at = signature_at(seq);
+        bytes.splice(at..at, SIG_HEAD.into_iter().chain(signature));
+        bytes[0] += 1;
+    }
+    bytes
 }
 
 /// Reads an entry.
