@@ -54,8 +54,9 @@ pub fn sign(
         text: text.to_owned(),
         signatures: vec![SignatureLine::new(key, &signature)],
     };
-    note.verify(key)?;
-    Ok(note.to_string())
+    let note = note.to_string();
+    UnverifiedNote::parse(note.as_bytes())?.verify(key)?;
+    Ok(note)
 }
 
 /// A note whose signatures were not checked.
@@ -285,6 +286,17 @@ mod tests {
         let (_, other) = signer(2);
         let unsigned = NoteError::Unsigned("example.com/log".to_owned());
         assert_eq!(parsed.verify(&other), Err(unsigned));
+    }
+
+    #[test]
+    fn signs_nothing_that_it_would_not_read() {
+        let (secret, key) = signer(1);
+        let sign = |text: &str| sign(text, &key, |text| secret.sign(text).to_bytes());
+        let room = NOTE_SIZE_MAX - signed("\n").len();
+        let long = |size: usize| "x".repeat(size) + "\n";
+        assert!(sign(&long(room)).is_ok());
+        assert_eq!(sign(&long(room + 1)), Err(NoteError::TooLong));
+        assert!(sign("text").is_err() && sign("te\tt\n").is_err());
     }
 
     #[test]
