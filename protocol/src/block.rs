@@ -1,7 +1,7 @@
 //! Blocks: the only thing that a store keeps and a peer is given.
 //!
 //! A [`Block`] can be made from sealed bytes, by the codec of public nodes,
-//! from the constant files of a snapshot, from a signed entry of a log, or
+//! from the constant files of a snapshot, from the entries and hashes of a log, or
 //! from received bytes that were checked against their CID. There is no other
 //! way, so plaintext cannot be published by mistake.
 
@@ -84,11 +84,11 @@ impl Block {
         }
     }
 
-    /// Makes a DAG-CBOR block of a log's entry.
+    /// Makes a block of what a log shows everyone: an entry, entries, or hashes.
     #[must_use]
-    pub(crate) fn entry(bytes: Vec<u8>) -> Self {
+    pub(crate) fn log(codec: u64, bytes: Vec<u8>) -> Self {
         Self {
-            cid: cid_of(CODEC_DAG_CBOR, &bytes),
+            cid: cid_of(codec, &bytes),
             bytes,
         }
     }

@@ -257,7 +257,7 @@ impl Entry {
     /// The block that it is.
     #[must_use]
     pub fn block(&self) -> Block {
-        Block::entry(self.0.bytes.clone())
+        Block::log(CODEC_DAG_CBOR, self.0.bytes.clone())
     }
 
     /// Its hash in the tree.

@@ -1,6 +1,10 @@
 //! Bundles: 256 entries of a log side by side.
 
 use super::{TileError, TileKind, TilePath};
+use crate::{
+    block::{Block, CODEC_RAW},
+    log::entry::Entry,
+};
 
 /// Writes entries as a bundle: each after its length in two bytes, the highest first.
 ///
@@ -15,6 +19,15 @@ pub fn encode_bundle<T: AsRef<[u8]>>(entries: &[T]) -> Result<Vec<u8>, TileError
         bundle.extend_from_slice(entry);
     }
     Ok(bundle)
+}
+
+/// The raw block that a bundle of entries is: at most [`super::TILE_WIDTH`] of them fit in one.
+///
+/// # Errors
+/// An entry is too long, which none is.
+pub fn bundle_block(entries: &[Entry]) -> Result<Block, TileError> {
+    let entries: Vec<&[u8]> = entries.iter().map(Entry::bytes).collect();
+    encode_bundle(&entries).map(|bundle| Block::log(CODEC_RAW, bundle))
 }
 
 /// Takes a bundle apart into its entries.

@@ -9,9 +9,10 @@ mod tests;
 
 use std::{fmt, str::FromStr};
 
-pub use bundle::{encode_bundle, parse_bundle};
+pub use bundle::{bundle_block, encode_bundle, parse_bundle};
 
 use super::tree::{Hash, TREE_SIZE_MAX, TreeError, node_hash};
+use crate::block::{Block, CODEC_RAW};
 
 /// Levels of the tree that a tile spans.
 pub const TILE_HEIGHT: u8 = 8;
@@ -296,6 +297,12 @@ impl UnverifiedTile {
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         self.hashes.as_flattened()
+    }
+
+    /// The raw block that it is.
+    #[must_use]
+    pub fn block(&self) -> Block {
+        Block::log(CODEC_RAW, self.bytes().to_vec())
     }
 
     /// Reads a node of the tree out of the tile: one of its hashes, or one up to seven levels above.

@@ -5,7 +5,14 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::log::tree::{self, Edge, leaf_hash};
+use crate::{
+    block::BLOCK_SIZE_MAX,
+    log::{
+        entry::{Action, ENTRY_SIZE_MAX},
+        testing::{Log, public, sign},
+        tree::{self, Edge, leaf_hash},
+    },
+};
 
 #[derive(Debug, PartialEq, thiserror::Error)]
 enum ReadError {
@@ -255,6 +262,20 @@ fn rejects_tiles_and_bundles_of_another_width() {
     let large = Err(TileError::EntrySize { size });
     assert_eq!(encode_bundle(&[vec![0; size]]), large);
     assert!(encode_bundle(&[vec![0; size - 1]]).is_ok());
+}
+
+#[test]
+fn the_largest_bundle_of_entries_is_one_block() {
+    let entry = vec![0; ENTRY_SIZE_MAX];
+    let bundle = encode_bundle(&vec![entry; TILE_WIDTH.into()]).expect("short");
+    assert_eq!(bundle.len(), BLOCK_SIZE_MAX);
+    let draft = Log::new().draft(Action::EXPORT);
+    let entry = draft.sign(&public(1), sign(1)).expect("signs");
+    let block = bundle_block(std::slice::from_ref(&entry)).expect("short");
+    assert_eq!(&block.bytes()[2..], entry.bytes());
+    let path: TilePath = "tile/0/000.p/1".parse().expect("a path");
+    let tile = UnverifiedTile::new(path, &entry.leaf_hash()).expect("a tile");
+    assert_eq!(tile.block().bytes(), entry.leaf_hash());
 }
 
 proptest! {
