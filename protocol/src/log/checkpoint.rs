@@ -142,8 +142,7 @@ impl Checkpoint {
         };
         let number = size.parse().ok();
         let number = number.filter(|number: &u64| number.to_string() == size);
-        let root = BASE64.decode(root.as_bytes()).ok();
-        let root = root.and_then(|root| root.try_into().ok());
+        let root = note::decode_base64(root).and_then(|root| root.try_into().ok());
         let extensions: Vec<String> = lines.map(str::to_owned).collect();
         if extensions.iter().any(String::is_empty) {
             return Err(malformed("an empty line"));
@@ -371,6 +370,7 @@ mod tests {
             with(&root, &BASE64.encode(&[9; 33])),
             with(&root, &root.replace("k=", "l=")),
             with(&root, &format!("{root} ")),
+            with(&root, &(BASE64.encode(&[9]) + &BASE64.encode(&[9; 31]))),
             with(&format!("{root}\n"), ""),
             format!("{good}\n"),
             format!("{good}\nextension\n"),

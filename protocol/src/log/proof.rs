@@ -11,7 +11,7 @@ use super::{
     policy::{Policy, PolicyError, Witnessed},
     tree::{self, Hash, PROOF_HASHES_MAX, TreeError},
 };
-use crate::note::VerifierKey;
+use crate::note::{VerifierKey, decode_base64};
 
 /// First line of every proof of this version.
 pub const PROOF_HEADER: &str = "c2sp.org/tlog-proof@v1";
@@ -102,7 +102,7 @@ impl UnverifiedProof {
         }
         let extra = lines.next_if(|(line, _)| line.starts_with("extra "));
         let extra = extra.map(|(line, number)| {
-            let extra = BASE64.decode(&line.as_bytes()["extra ".len()..]).ok();
+            let extra = decode_base64(&line["extra ".len()..]);
             let fits = |extra: &Vec<u8>| (1..=EXTRA_SIZE_MAX).contains(&extra.len());
             extra.filter(fits).ok_or(malformed(number))
         });
@@ -114,8 +114,7 @@ impl UnverifiedProof {
             return Err(malformed(number));
         }
         let hashes = lines.enumerate().map(|(i, (line, number))| {
-            let hash = BASE64.decode(line.as_bytes()).ok();
-            let hash = hash.and_then(|hash| hash.try_into().ok());
+            let hash = decode_base64(line).and_then(|hash| hash.try_into().ok());
             hash.filter(|_| i < PROOF_HASHES_MAX)
                 .ok_or(malformed(number))
         });
@@ -273,6 +272,7 @@ mod tests {
             (2, with("extra BwcH", "extra ")),
             (2, with("extra BwcH", "extra BwcI=")),
             (2, with("extra BwcH", "extra  BwcH")),
+            (2, with("extra BwcH", "extra Bw==BwcH")),
             (3, with("extra BwcH\n", "extra BwcH\nextra BwcH\n")),
             (2, with("extra BwcH\n", "\n")),
             (3, with("index 2", "index 02")),

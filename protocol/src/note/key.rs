@@ -6,7 +6,7 @@ use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use ed25519_dalek::{Signature, VerifyingKey};
 use sha2::{Digest, Sha256};
 
-use super::NoteError;
+use super::{NoteError, decode_base64};
 
 /// The signature type of Ed25519 over the text itself.
 pub const TYPE_ED25519: u8 = 1;
@@ -109,8 +109,7 @@ impl<const TYPE: u8> FromStr for SignerKey<TYPE> {
         let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(NoteError::Key("not NAME+HASH+KEY"));
         };
-        let key = BASE64.decode(key.as_bytes());
-        let key = key.map_err(|_| NoteError::Key("not in Base64"))?;
+        let key = decode_base64(key).ok_or(NoteError::Key("not in Base64"))?;
         let key = match key.split_first() {
             Some((&kind, key)) if kind == TYPE => key.try_into(),
             _ => return Err(NoteError::Key("not of the type that is needed")),

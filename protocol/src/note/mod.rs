@@ -203,7 +203,7 @@ impl SignatureLine {
         let malformed = NoteError::Malformed("a malformed signature line");
         let parse = || {
             let (name, signature) = line.strip_prefix(LINE_PREFIX)?.split_once(' ')?;
-            let bytes = BASE64.decode(signature.as_bytes()).ok()?;
+            let bytes = decode_base64(signature)?;
             let (id, signature) = bytes.split_first_chunk()?;
             let bad = |c: char| c == '+' || c.is_whitespace();
             (!name.is_empty() && !name.contains(bad) && !signature.is_empty()).then(|| Self {
@@ -221,6 +221,13 @@ impl fmt::Display for SignatureLine {
         let bytes = [&self.id[..], &self.signature].concat();
         write!(f, "{LINE_PREFIX}{} {}", self.name, BASE64.encode(&bytes))
     }
+}
+
+/// Decodes Base64 that is written as it would be encoded. The codec alone takes several encodings, each
+/// with its padding, one after the other.
+pub(crate) fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    let bytes = BASE64.decode(text.as_bytes()).ok()?;
+    (BASE64.encode(&bytes) == text).then_some(bytes)
 }
 
 fn check_text(text: &str) -> Result<(), NoteError> {
@@ -347,6 +354,7 @@ mod tests {
             good.replace("text", "te\txt"),
             good.replace("text", "te\rxt"),
             good.replace('=', ""),
+            good.trim_end().to_owned() + "AAAA\n",
             more(SIGNATURES_MAX),
             "x".repeat(NOTE_SIZE_MAX + 1),
         ];
@@ -355,6 +363,22 @@ mod tests {
             assert!(parsed.is_err(), "{note:.200}");
         }
         assert!(UnverifiedNote::parse(b"\xff\n\n\n").is_err());
+    }
+
+    #[test]
+    fn rejects_base64_that_is_padded_in_its_midst() {
+        assert_eq!(decode_base64("AAA="), Some(vec![0, 0]));
+        for bad in [
+            "AA==AAA=", "AAA=AAAA", "AAAA====", "AAA", "AAB=", "AA A", "AAA=\n", "=",
+        ] {
+            assert_eq!(decode_base64(bad), None, "{bad}");
+        }
+        // As long as the key of 32 bytes and its type, in two pieces.
+        let good = signer(1).1.to_string();
+        let (before, key) = good.rsplit_once('+').expect("a key");
+        let bytes = BASE64.decode(key.as_bytes()).expect("Base64");
+        let pieces = BASE64.encode(&bytes[..1]) + &BASE64.encode(&bytes[1..]);
+        assert!(format!("{before}+{pieces}").parse::<VerifierKey>().is_err());
     }
 
     #[test]

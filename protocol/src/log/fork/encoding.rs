@@ -5,10 +5,13 @@ use std::fmt;
 use data_encoding::BASE64;
 
 use super::{Evidence, Fork, ForkError, Signer, UnverifiedFork};
-use crate::log::{
-    checkpoint::{CHECKPOINT_SIZE_MAX, UnverifiedCheckpoint},
-    entry::UnverifiedEntry,
-    tree::PROOF_HASHES_MAX,
+use crate::{
+    log::{
+        checkpoint::{CHECKPOINT_SIZE_MAX, UnverifiedCheckpoint},
+        entry::UnverifiedEntry,
+        tree::PROOF_HASHES_MAX,
+    },
+    note::decode_base64,
 };
 
 /// First line of every fork proof of this version.
@@ -82,18 +85,15 @@ impl UnverifiedFork {
             Ok::<_, ForkError>((value, number))
         };
         let kind = value("kind ")?;
-        let statements = [value("first ")?, value("second ")?].map(|(value, number)| {
-            let bytes = BASE64.decode(value.as_bytes());
-            bytes.map_err(|_| malformed(number))
-        });
+        let statements = [value("first ")?, value("second ")?]
+            .map(|(value, number)| decode_base64(value).ok_or(malformed(number)));
         let [one, two] = statements;
         let (one, two) = (one?, two?);
         let hashes: Vec<_> = lines
             .take(PROOF_HASHES_MAX + 1)
             .map(|(line, number)| {
                 let hash = line.strip_prefix("hash ").ok_or(malformed(number))?;
-                let hash = BASE64.decode(hash.as_bytes()).ok();
-                let hash = hash.and_then(|hash| hash.try_into().ok());
+                let hash = decode_base64(hash).and_then(|hash| hash.try_into().ok());
                 hash.ok_or(malformed(number))
             })
             .collect::<Result<_, _>>()?;
