@@ -1,6 +1,6 @@
 //! Bundles: 256 entries of a log side by side.
 
-use super::{TileError, TileKind, TilePath};
+use super::{TILE_WIDTH, TileError, TileKind, TilePath};
 use crate::{
     block::{Block, CODEC_RAW},
     log::entry::Entry,
@@ -9,8 +9,12 @@ use crate::{
 /// Writes entries as a bundle: each after its length in two bytes, the highest first.
 ///
 /// # Errors
-/// An entry is too long.
+/// An entry is too long, or there are none or more than a bundle holds.
 pub fn encode_bundle<T: AsRef<[u8]>>(entries: &[T]) -> Result<Vec<u8>, TileError> {
+    let count = entries.len();
+    if !(1..=usize::from(TILE_WIDTH)).contains(&count) {
+        return Err(TileError::EntryCount { count });
+    }
     let mut bundle = Vec::new();
     for entry in entries.iter().map(AsRef::as_ref) {
         let size = entry.len();
@@ -21,10 +25,10 @@ pub fn encode_bundle<T: AsRef<[u8]>>(entries: &[T]) -> Result<Vec<u8>, TileError
     Ok(bundle)
 }
 
-/// The raw block that a bundle of entries is: at most [`super::TILE_WIDTH`] of them fit in one.
+/// The raw block that a bundle of entries is.
 ///
 /// # Errors
-/// An entry is too long, which none is.
+/// There are none, or more than a bundle holds.
 pub fn bundle_block(entries: &[Entry]) -> Result<Block, TileError> {
     let entries: Vec<&[u8]> = entries.iter().map(Entry::bytes).collect();
     encode_bundle(&entries).map(|bundle| Block::log(CODEC_RAW, bundle))

@@ -63,6 +63,12 @@ pub enum TileError {
         /// The path.
         path: TilePath,
     },
+    /// There are more entries than a bundle holds, or none.
+    #[error("{count} entries are no bundle, which has 1 to {TILE_WIDTH}")]
+    EntryCount {
+        /// How many.
+        count: usize,
+    },
     /// An entry is too long for a bundle.
     #[error("an entry of {size} bytes is longer than {BUNDLED_ENTRY_SIZE_MAX}")]
     EntrySize {

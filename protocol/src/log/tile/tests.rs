@@ -262,6 +262,10 @@ fn rejects_tiles_and_bundles_of_another_width() {
     let large = Err(TileError::EntrySize { size });
     assert_eq!(encode_bundle(&[vec![0; size]]), large);
     assert!(encode_bundle(&[vec![0; size - 1]]).is_ok());
+    for count in [0, 257] {
+        let refused = Err(TileError::EntryCount { count });
+        assert_eq!(encode_bundle(&vec![b"one"; count]), refused);
+    }
 }
 
 #[test]
