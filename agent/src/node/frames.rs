@@ -16,7 +16,7 @@ use libp2p::{
     yamux::{Config, Muxer},
 };
 
-use super::limits::YAMUX_FRAME_MAX;
+use super::{gather::Gathered, limits::YAMUX_FRAME_MAX};
 
 const HEADER_SIZE: usize = 12;
 const TYPE_DATA: u8 = 0;
@@ -25,7 +25,7 @@ const FLAGS_FIRST: u8 = 1 | 2;
 /// Flags that end a stream: the last piece has them.
 const FLAGS_LAST: u8 = 4 | 8;
 
-/// Yamux over [`ShortFrames`].
+/// Yamux over [`ShortFrames`] and [`Gathered`].
 #[derive(Clone, Debug)]
 pub(super) struct Yamux(pub(super) Config);
 
@@ -42,12 +42,13 @@ impl<C> InboundConnectionUpgrade<C> for Yamux
 where
     C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    type Output = Muxer<ShortFrames<C>>;
+    type Output = Muxer<ShortFrames<Gathered<C>>>;
     type Error = io::Error;
-    type Future = <Config as InboundConnectionUpgrade<ShortFrames<C>>>::Future;
+    type Future = <Config as InboundConnectionUpgrade<ShortFrames<Gathered<C>>>>::Future;
 
     fn upgrade_inbound(self, inner: C, info: Self::Info) -> Self::Future {
-        self.0.upgrade_inbound(ShortFrames::new(inner), info)
+        self.0
+            .upgrade_inbound(ShortFrames::new(Gathered::new(inner)), info)
     }
 }
 
@@ -55,12 +56,13 @@ impl<C> OutboundConnectionUpgrade<C> for Yamux
 where
     C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    type Output = Muxer<ShortFrames<C>>;
+    type Output = Muxer<ShortFrames<Gathered<C>>>;
     type Error = io::Error;
-    type Future = <Config as OutboundConnectionUpgrade<ShortFrames<C>>>::Future;
+    type Future = <Config as OutboundConnectionUpgrade<ShortFrames<Gathered<C>>>>::Future;
 
     fn upgrade_outbound(self, inner: C, info: Self::Info) -> Self::Future {
-        self.0.upgrade_outbound(ShortFrames::new(inner), info)
+        self.0
+            .upgrade_outbound(ShortFrames::new(Gathered::new(inner)), info)
     }
 }
 

@@ -37,6 +37,13 @@ pub const QUIC_CONNECTION_WINDOW: u32 = 24 << 20;
 /// Bytes of a yamux frame that are taken at once; a longer one is cut.
 pub const YAMUX_FRAME_MAX: u32 = 64 << 10;
 
+/// Bytes of frames that are gathered for one write, on their way out: four full records of TLS.
+pub const GATHERED_MAX: usize = 64 << 10;
+/// Bytes that are read from a socket at once.
+pub const READ_AHEAD_MAX: usize = 128 << 10;
+/// Buffers of that size that are kept while nobody uses them.
+pub const READ_AHEAD_SPARE_MAX: usize = 4;
+
 /// Inbound connections from one address that are accepted at once.
 pub const ADDRESS_BURST: u32 = 256;
 /// Inbound connections from one address that are accepted each second after that.

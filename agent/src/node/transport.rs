@@ -19,6 +19,7 @@ use super::{
     NodeError, SwarmKey,
     frames::Yamux,
     limits::{HANDSHAKE_WAIT, QUIC_CONNECTION_WINDOW, QUIC_STREAM_WINDOW, STREAMS_MAX},
+    read_ahead::{ReadAhead, Spare},
     security::Security,
     traffic::{CountedMuxer, Traffic},
 };
@@ -32,9 +33,10 @@ pub(super) fn build(
     traffic: Arc<Traffic>,
 ) -> Result<(Boxed<Connection>, relay::client::Behaviour), NodeError> {
     let (relayed, relay_client) = relay::client::new(key.public().to_peer_id());
-    let relayed = upgraded(relayed, key, private)?;
+    let spare = Spare::default();
+    let relayed = upgraded(relayed, key, private, &spare)?;
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-    let tcp = upgraded(tcp, key, private)?;
+    let tcp = upgraded(tcp, key, private, &spare)?;
     let quic = match private {
         None => OptionalTransport::some(quic::tokio::Transport::new(quic_config(key))),
         Some(_) => OptionalTransport::none(),
@@ -61,6 +63,7 @@ fn upgraded<T>(
     transport: T,
     key: &Keypair,
     private: Option<&SwarmKey>,
+    spare: &Spare,
 ) -> Result<Boxed<Connection>, NodeError>
 where
     T: Transport + Send + Unpin + 'static,
@@ -69,6 +72,8 @@ where
     T::Dial: Send,
     T::ListenerUpgrade: Send,
 {
+    let spare = spare.clone();
+    let transport = transport.map(move |stream, _| ReadAhead::new(stream, spare.clone()));
     let security = Security::new(key)?;
     let mut yamux = yamux::Config::default();
     yamux.set_max_num_streams(STREAMS_MAX as usize);
