@@ -143,17 +143,14 @@ impl Shelf {
             if !index.allows(peer, cid) {
                 return None;
             }
-            let block = match self.store.get(cid) {
-                Ok(block) => block?,
+            match self.store.get_checked(cid) {
+                Ok(bytes) => bytes.map(Bytes::from),
+                Err(error @ StoreError::DamagedBlock { .. }) => {
+                    tracing::error!(%cid, %error, "a block of the store is damaged");
+                    None
+                }
                 Err(error) => {
                     tracing::warn!(%cid, %error, "a block cannot be read");
-                    return None;
-                }
-            };
-            match block.verify() {
-                Ok(block) => Some(Bytes::from(block.into_bytes())),
-                Err(error) => {
-                    tracing::error!(%cid, %error, "a block of the store is damaged");
                     None
                 }
             }

@@ -16,7 +16,7 @@ use crate::{
     StoreError, Table,
     disk::Disk,
     head::Head,
-    index::{Blocks, Changes, Index, Location, Page, SCHEMA},
+    index::{Blocks, Changes, Index, Location, Page, SCHEMA, SCHEMA_OLDEST},
     lock::Lock,
     pack::{self, Leftovers, failed},
     socket::{Client, ClientError, Server, ask_for_lock},
@@ -281,7 +281,7 @@ fn load(
                 what: "it is not the index of the packs that are there".to_owned(),
             });
         }
-        Some(found) if found == SCHEMA.to_be_bytes() => {}
+        Some(found) if is_known(&found) => {}
         Some(found) => {
             let found = <[u8; 4]>::try_from(found.as_slice()).map_or_else(
                 |_| format!("{found:?}"),
@@ -298,6 +298,12 @@ fn load(
     let blocks = index.blocks().map_err(read)?;
     pack::recover(&packs_dir, &packs, disk, beyond)?;
     Ok((index, head, Loaded { packs, blocks }))
+}
+
+/// Whether this program reads a schema.
+fn is_known(schema: &[u8]) -> bool {
+    <[u8; 4]>::try_from(schema)
+        .is_ok_and(|number| (SCHEMA_OLDEST..=SCHEMA).contains(&u32::from_be_bytes(number)))
 }
 
 /// Refuses packs whose index is gone, before a new one is made.
@@ -345,7 +351,7 @@ fn begin(home: &Path, index: &Index, disk: &Disk) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use protocol::block::raw_cid;
+    use protocol::block::{Block, raw_cid, sha256};
 
     use super::*;
     use crate::Store;
@@ -364,7 +370,7 @@ mod tests {
         drop(index);
         match Store::open(home.path(), "test") {
             Err(StoreError::Schema { found, known }) => {
-                assert_eq!((found.as_str(), known), ("2", 1));
+                assert_eq!((found.as_str(), known), ("3", 2));
             }
             other => panic!("{other:?}"),
         }
@@ -382,6 +388,7 @@ mod tests {
             offset,
             size,
             codec: 0x55,
+            checksum: None,
         };
         let keys = [0, 1, 2].map(|n| cid(n).hash().to_bytes());
         let places = [at(0, 18, 1), at(7, 18, 1), at(0, 0, u32::MAX)];
@@ -400,5 +407,77 @@ mod tests {
                 "{n}: {found:?}"
             );
         }
+    }
+
+    /// A store of the oldest schema, whose entries have 24 bytes.
+    fn older(home: &Path, texts: &[&[u8]]) {
+        drop(Store::open(home, "test").unwrap());
+        let mut pack = pack::HEADER.to_vec();
+        let mut entries = Vec::new();
+        for text in texts {
+            let cid = raw_cid(&sha256(text));
+            pack.extend(pack::frame_head(&cid, text.len()));
+            let mut entry = vec![0; 4];
+            entry.extend((pack.len() as u64).to_be_bytes());
+            entry.extend((text.len() as u32).to_be_bytes());
+            entry.extend(0x55u64.to_be_bytes());
+            assert_eq!(entry.len(), 24);
+            pack.extend(*text);
+            entries.push((cid.hash().to_bytes(), Location::from_bytes(&entry).unwrap()));
+            assert_eq!(entries.last().unwrap().1.to_bytes(), entry);
+        }
+        std::fs::write(packs_dir(home).join("00000000.car"), &pack).unwrap();
+        let disk = Disk::default();
+        let index = Index::open(&index_dir(home), &disk).unwrap();
+        let changes = Changes {
+            blocks: entries.iter().map(|(key, at)| (&key[..], *at)).collect(),
+            packs: vec![(0, pack.len() as u64)],
+            total: Blocks {
+                count: texts.len() as u64,
+                size_bytes: texts.iter().map(|text| text.len() as u64).sum(),
+            },
+            ..Changes::default()
+        };
+        index.commit(&changes, &disk).unwrap();
+        std::fs::write(home.join("head"), format!("{:020}\n", 1)).unwrap();
+        index.begin(SCHEMA_OLDEST, &disk).unwrap();
+    }
+
+    fn schema(home: &Path) -> Option<Vec<u8>> {
+        let index = Index::open(&index_dir(home), &Disk::default()).unwrap();
+        index.schema().unwrap()
+    }
+
+    #[test]
+    fn reads_a_store_of_the_oldest_schema_and_makes_it_the_current_one() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path();
+        older(home, &[b"one", b"two"]);
+        let pack = packs_dir(home).join("00000000.car");
+        let mut bytes = std::fs::read(&pack).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&pack, bytes).unwrap();
+        let given = |store: &Store, text: &[u8]| match store.get_checked(&raw_cid(&sha256(text))) {
+            Ok(bytes) => bytes.as_deref() == Some(text),
+            Err(StoreError::DamagedBlock { .. }) => false,
+            Err(error) => panic!("{error}"),
+        };
+        {
+            let store = Store::open_read(home, "test").unwrap();
+            assert!(given(&store, b"one"), "its hash tells that it is sound");
+            assert!(!given(&store, b"two"));
+        }
+        assert_eq!(schema(home).unwrap(), SCHEMA_OLDEST.to_be_bytes());
+        {
+            let store = Store::open(home, "test").unwrap();
+            let three = Block::verify(raw_cid(&sha256(b"three")), b"three".to_vec()).unwrap();
+            store.put(three).unwrap();
+            store.commit().unwrap();
+        }
+        assert_eq!(schema(home).unwrap(), SCHEMA.to_be_bytes());
+        let store = Store::open(home, "test").unwrap();
+        let all = [b"one".as_slice(), b"two", b"three"].map(|text| given(&store, text));
+        assert_eq!(all, [true, false, true]);
+        assert_eq!(store.blocks().unwrap().count, 3);
     }
 }

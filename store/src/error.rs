@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf};
 
 use protocol::log::{tile::TileError, tree::TreeError};
+use cid::Cid;
 
 /// Why the store cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,12 @@ pub enum StoreError {
         path: PathBuf,
         /// What is wrong with it.
         what: String,
+    },
+    /// The stored copy of a block is not what was put.
+    #[error("the stored copy of {cid} is damaged")]
+    DamagedBlock {
+        /// The block.
+        cid: Cid,
     },
     /// The store was written by a version that this one does not know.
     #[error("the store has schema {found}, this program knows {known}")]

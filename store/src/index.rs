@@ -30,7 +30,9 @@ pub(crate) const ENTRY_OVERHEAD: usize = 6;
 /// Memory that sled may use for its cache, in bytes.
 const CACHE_SIZE: u64 = 16 << 20;
 /// Version of everything that is written here and in packs.
-pub(crate) const SCHEMA: u32 = 1;
+pub(crate) const SCHEMA: u32 = 2;
+/// Oldest version that is read; the first commit makes it the current one. Its blocks have no checksums.
+pub(crate) const SCHEMA_OLDEST: u32 = 1;
 /// How long to wait for sled's own threads to let go of its file.
 const RELEASE_WAIT: Duration = Duration::from_secs(2);
 
@@ -84,34 +86,49 @@ pub struct Blocks {
     pub size_bytes: u64,
 }
 
-/// Where a block's bytes are.
+/// Where a block's bytes are, and how to tell whether they are still what was put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Location {
     pub(crate) pack: u32,
     pub(crate) offset: u64,
     pub(crate) size: u32,
     pub(crate) codec: u64,
+    /// The [`checksum`] of the bytes; an entry of the oldest schema has none.
+    pub(crate) checksum: Option<u64>,
 }
 
 impl Location {
-    pub(crate) fn to_bytes(self) -> [u8; 24] {
-        let mut bytes = [0; 24];
-        bytes[..4].copy_from_slice(&self.pack.to_be_bytes());
-        bytes[4..12].copy_from_slice(&self.offset.to_be_bytes());
-        bytes[12..16].copy_from_slice(&self.size.to_be_bytes());
-        bytes[16..].copy_from_slice(&self.codec.to_be_bytes());
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(32);
+        bytes.extend_from_slice(&self.pack.to_be_bytes());
+        bytes.extend_from_slice(&self.offset.to_be_bytes());
+        bytes.extend_from_slice(&self.size.to_be_bytes());
+        bytes.extend_from_slice(&self.codec.to_be_bytes());
+        if let Some(checksum) = self.checksum {
+            bytes.extend_from_slice(&checksum.to_be_bytes());
+        }
         bytes
     }
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let bytes: &[u8; 24] = bytes.try_into().ok()?;
+        let (bytes, rest) = bytes.split_first_chunk::<24>()?;
+        let checksum = match rest {
+            [] => None,
+            rest => Some(u64::from_be_bytes(rest.try_into().ok()?)),
+        };
         Some(Self {
             pack: u32::from_be_bytes(bytes[..4].try_into().ok()?),
             offset: u64::from_be_bytes(bytes[4..12].try_into().ok()?),
             size: u32::from_be_bytes(bytes[12..16].try_into().ok()?),
             codec: u64::from_be_bytes(bytes[16..].try_into().ok()?),
+            checksum,
         })
     }
+}
+
+/// What tells damaged bytes from those that were put. It is no defence against who forges them.
+pub(crate) fn checksum(bytes: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(bytes)
 }
 
 impl Blocks {
@@ -282,7 +299,7 @@ impl Index {
         let commits = self.commits()? + 1;
         let mut batch = sled::Batch::default();
         for (multihash, location) in &changes.blocks {
-            batch.insert(block_key(multihash), &location.to_bytes());
+            batch.insert(block_key(multihash), location.to_bytes());
         }
         for (number, len) in &changes.packs {
             let mut key = vec![PACK];
@@ -299,6 +316,7 @@ impl Index {
                 batch.remove(part_key(table, key, part));
             }
         }
+        batch.insert(META_SCHEMA, &SCHEMA.to_be_bytes());
         batch.insert(META_BLOCKS, &changes.total.to_bytes());
         batch.insert(META_COMMITS, &commits.to_be_bytes());
         self.apply(batch, disk)?;

@@ -17,7 +17,7 @@ use protocol::block::{Block, FOREIGN_BLOCK_SIZE_MAX};
 use crate::{
     StoreError,
     disk::Disk,
-    index::Location,
+    index::{Location, checksum},
     staged::{PENDING_BLOCKS_MAX, StagedBlock},
 };
 
@@ -194,6 +194,7 @@ fn salvage(file: &File, pack: u32, offset: u64) -> Salvaged {
             offset: next - u64::from(size),
             size,
             codec: block.cid().codec(),
+            checksum: Some(checksum(block.bytes())),
         };
         let cid = *block.cid();
         salvaged.blocks.push(StagedBlock {

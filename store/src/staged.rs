@@ -14,7 +14,7 @@ use protocol::block::Block;
 use crate::{
     Table,
     disk::Disk,
-    index::{Blocks, Location},
+    index::{Blocks, Location, checksum},
     pack::{HEADER, Salvaged, frame_head, pack_path},
 };
 
@@ -249,6 +249,7 @@ impl State {
             offset: pack.len + head.len() as u64,
             size: u32::try_from(block.bytes().len()).expect("a block is at most 2 MiB"),
             codec: block.cid().codec(),
+            checksum: Some(checksum(block.bytes())),
         };
         pack.len += frame_size;
         self.unchecked += frame_size;

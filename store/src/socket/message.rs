@@ -217,6 +217,11 @@ mod tests {
             offset: 2,
             size: 3,
             codec: 0x55,
+            checksum: Some(4),
+        };
+        let older = Location {
+            checksum: None,
+            ..location
         };
         let blocks = Blocks {
             count: 1,
@@ -225,6 +230,7 @@ mod tests {
         for (question, answer) in [
             (Question::Locate(vec![]), Answer::Locate(None)),
             (Question::Locate(vec![]), Answer::Locate(Some(location))),
+            (Question::Locate(vec![]), Answer::Locate(Some(older))),
             (Question::Value(Table::Units, vec![]), Answer::Value(None)),
             (
                 Question::Value(Table::Units, vec![]),

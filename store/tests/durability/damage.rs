@@ -153,6 +153,33 @@ fn bytes_that_changed_do_not_verify() {
 }
 
 #[test]
+fn bytes_that_changed_are_not_given_away() {
+    let home = filled();
+    let file = OpenOptions::new().write(true).open(pack(home.path()));
+    file.unwrap().write_all_at(b"x", 5_000).unwrap();
+    let writer = Store::open(home.path(), "test").unwrap();
+    let reader = Store::open_read(home.path(), "test").unwrap();
+    writer.put(block(3, 10_000)).unwrap();
+    let is_given = |store: &Store, seed| match store.get_checked(block(seed, 10_000).cid()) {
+        Ok(Some(bytes)) => {
+            assert_eq!(bytes, block(seed, 10_000).bytes());
+            true
+        }
+        Err(StoreError::DamagedBlock { cid }) => {
+            assert_eq!(cid, *block(seed, 10_000).cid());
+            false
+        }
+        other => panic!("{other:?}"),
+    };
+    for store in [&writer, &reader] {
+        let given = [0, 1, 2].map(|seed| is_given(store, seed));
+        assert_eq!(given, [false, true, true]);
+    }
+    assert!(is_given(&writer, 3), "it is pending");
+    assert_eq!(reader.get_checked(block(3, 10_000).cid()).unwrap(), None);
+}
+
+#[test]
 fn a_good_copy_takes_the_place_of_a_damaged_one() {
     let home = filled();
     let good = block(0, 10_000);
