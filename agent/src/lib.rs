@@ -6,6 +6,7 @@
 mod archive;
 pub mod bitswap;
 pub mod blocks;
+mod buffers;
 pub mod catalog;
 pub mod compare;
 pub mod control;

@@ -19,6 +19,7 @@ use store::{Store, StoreError};
 
 use crate::{
     bitswap::Answer,
+    buffers::Buffers,
     dag,
     log::recorder::Recorder,
     sharing::{self, GroupName, Share, SharingError},
@@ -35,6 +36,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Shelf {
     store: Arc<Store>,
+    /// What blocks are read into.
+    buffers: Buffers,
     index: RwLock<Arc<Index>>,
     /// When it was last seen that nothing changed; held while that is looked at.
     looked: Mutex<Option<Instant>>,
@@ -99,6 +102,7 @@ impl Shelf {
     pub(crate) fn new(store: Arc<Store>) -> Self {
         Self {
             store,
+            buffers: Buffers::default(),
             index: RwLock::default(),
             looked: Mutex::default(),
             record: None,
@@ -143,8 +147,9 @@ impl Shelf {
             if !index.allows(peer, cid) {
                 return None;
             }
-            match self.store.get_checked(cid) {
-                Ok(bytes) => bytes.map(Bytes::from),
+            let buffer = |size| self.buffers.take(size);
+            match self.store.get_checked(cid, buffer) {
+                Ok(bytes) => bytes.map(|bytes| self.buffers.lend(bytes)),
                 Err(error @ StoreError::DamagedBlock { .. }) => {
                     tracing::error!(%cid, %error, "a block of the store is damaged");
                     None

@@ -457,7 +457,9 @@ mod tests {
         let mut bytes = std::fs::read(&pack).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         std::fs::write(&pack, bytes).unwrap();
-        let given = |store: &Store, text: &[u8]| match store.get_checked(&raw_cid(&sha256(text))) {
+        let given = |store: &Store, text: &[u8]| match store
+            .get_checked(&raw_cid(&sha256(text)), Vec::with_capacity)
+        {
             Ok(bytes) => bytes.as_deref() == Some(text),
             Err(StoreError::DamagedBlock { .. }) => false,
             Err(error) => panic!("{error}"),

@@ -274,11 +274,15 @@ impl PackFiles {
         }
     }
 
-    /// The bytes at a location.
+    /// The bytes at a location, in a buffer that is asked for by their size.
     ///
     /// # Errors
     /// The pack cannot be read, or ends before the block.
-    pub(crate) fn read(&self, location: &Location) -> Result<Vec<u8>, StoreError> {
+    pub(crate) fn read(
+        &self,
+        location: &Location,
+        buffer: impl FnOnce(usize) -> Vec<u8>,
+    ) -> Result<Vec<u8>, StoreError> {
         let path = pack_path(&self.dir, location.pack);
         let size = location.size as usize;
         if size > FOREIGN_BLOCK_SIZE_MAX {
@@ -288,7 +292,8 @@ impl PackFiles {
             ));
         }
         let file = self.file(location.pack)?;
-        let mut bytes = vec![0; size];
+        let mut bytes = buffer(size);
+        bytes.resize(size, 0);
         file.read_exact_at(&mut bytes, location.offset)
             .map_err(|e| match e.kind() {
                 io::ErrorKind::UnexpectedEof => damaged(

@@ -237,21 +237,26 @@ impl Store {
         let Some(location) = self.locate(cid)? else {
             return Ok(None);
         };
-        let bytes = self.files.read(&location)?;
+        let bytes = self.files.read(&location, |size| vec![0; size])?;
         Ok(Some(UnverifiedBlock { cid: *cid, bytes }))
     }
 
     /// The bytes of a block as they were put, if it is stored: for who gives them to others, that verify
     /// them. They are checked by the checksum beside the block's place, which finds damage but no forgery;
-    /// where an older program left none, against the CID.
+    /// where an older program left none, against the CID. `buffer` is asked for memory of a size, and what is
+    /// in it already does not matter.
     ///
     /// # Errors
     /// As [`Store::get`]; or the stored copy is damaged ([`StoreError::DamagedBlock`]).
-    pub fn get_checked(&self, cid: &Cid) -> Result<Option<Vec<u8>>, StoreError> {
+    pub fn get_checked(
+        &self,
+        cid: &Cid,
+        buffer: impl FnOnce(usize) -> Vec<u8>,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(location) = self.locate(cid)? else {
             return Ok(None);
         };
-        let bytes = self.files.read(&location)?;
+        let bytes = self.files.read(&location, buffer)?;
         let is_sound = match location.checksum {
             Some(expected) => checksum(&bytes) == expected,
             None => check(cid, &bytes).is_ok(),

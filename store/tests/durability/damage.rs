@@ -160,7 +160,9 @@ fn bytes_that_changed_are_not_given_away() {
     let writer = Store::open(home.path(), "test").unwrap();
     let reader = Store::open_read(home.path(), "test").unwrap();
     writer.put(block(3, 10_000)).unwrap();
-    let is_given = |store: &Store, seed| match store.get_checked(block(seed, 10_000).cid()) {
+    let is_given = |store: &Store, seed| match store
+        .get_checked(block(seed, 10_000).cid(), |_| vec![7; 20_000])
+    {
         Ok(Some(bytes)) => {
             assert_eq!(bytes, block(seed, 10_000).bytes());
             true
@@ -176,7 +178,12 @@ fn bytes_that_changed_are_not_given_away() {
         assert_eq!(given, [false, true, true]);
     }
     assert!(is_given(&writer, 3), "it is pending");
-    assert_eq!(reader.get_checked(block(3, 10_000).cid()).unwrap(), None);
+    assert_eq!(
+        reader
+            .get_checked(block(3, 10_000).cid(), Vec::with_capacity)
+            .unwrap(),
+        None
+    );
 }
 
 #[test]
