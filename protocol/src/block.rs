@@ -5,6 +5,7 @@
 //! from received bytes that were checked against their CID. There is no other
 //! way, so plaintext cannot be published by mistake.
 
+use bytes::Bytes;
 use cid::Cid;
 use multihash::Multihash;
 use sha2::{Digest, Sha256};
@@ -30,7 +31,7 @@ pub const FOREIGN_BLOCK_SIZE_MAX: usize = 2 << 20;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Block {
     cid: Cid,
-    bytes: Vec<u8>,
+    bytes: Bytes,
 }
 
 impl std::fmt::Debug for Block {
@@ -71,7 +72,7 @@ impl Block {
         let bytes = sealed.into_bytes();
         Self {
             cid: cid_of(CODEC_RAW, &bytes),
-            bytes,
+            bytes: bytes.into(),
         }
     }
 
@@ -80,7 +81,7 @@ impl Block {
     pub(crate) fn node(bytes: Vec<u8>) -> Self {
         Self {
             cid: cid_of(CODEC_DAG_PB, &bytes),
-            bytes,
+            bytes: bytes.into(),
         }
     }
 
@@ -89,7 +90,7 @@ impl Block {
     pub(crate) fn log(codec: u64, bytes: Vec<u8>) -> Self {
         Self {
             cid: cid_of(codec, &bytes),
-            bytes,
+            bytes: bytes.into(),
         }
     }
 
@@ -98,7 +99,7 @@ impl Block {
     pub(crate) fn constant(text: &'static str) -> Self {
         Self {
             cid: cid_of(CODEC_RAW, text.as_bytes()),
-            bytes: text.as_bytes().to_vec(),
+            bytes: Bytes::from_static(text.as_bytes()),
         }
     }
 
@@ -108,6 +109,7 @@ impl Block {
     /// The bytes are too large, do not match, or use an unknown hash function.
     pub fn verify(cid: Cid, bytes: Vec<u8>) -> Result<Self, BlockError> {
         check(&cid, &bytes)?;
+        let bytes = bytes.into();
         Ok(Self { cid, bytes })
     }
 
@@ -123,10 +125,10 @@ impl Block {
         &self.bytes
     }
 
-    /// The block's bytes, by value.
+    /// The block's bytes, by value; they are copied only if somebody else has them too.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+        self.bytes.into()
     }
 }
 
@@ -153,7 +155,7 @@ impl UnverifiedBlock {
 #[derive(Clone, PartialEq, Eq)]
 pub struct HashedBlock {
     digest: [u8; 32],
-    bytes: Vec<u8>,
+    bytes: Bytes,
 }
 
 impl std::fmt::Debug for HashedBlock {
@@ -164,11 +166,11 @@ impl std::fmt::Debug for HashedBlock {
 }
 
 impl HashedBlock {
-    /// Hashes received bytes.
+    /// Hashes received bytes, which may be a part of what was received.
     ///
     /// # Errors
     /// There are more than a block may have.
-    pub fn new(bytes: Vec<u8>) -> Result<Self, BlockError> {
+    pub fn new(bytes: Bytes) -> Result<Self, BlockError> {
         if bytes.len() > FOREIGN_BLOCK_SIZE_MAX {
             return Err(BlockError::TooLarge { size: bytes.len() });
         }
@@ -286,7 +288,7 @@ mod tests {
 
     #[test]
     fn hashed_bytes_become_the_block_of_their_own_hash_only() {
-        let hashed = HashedBlock::new(b"one".to_vec()).expect("small");
+        let hashed = HashedBlock::new(b"one".to_vec().into()).expect("small");
         let v0 = Cid::new_v0(sha2_256(hashed.digest())).expect("sha2-256");
         let block = hashed.clone().into_block(&v0).expect("its own hash");
         assert_eq!((block.cid(), block.bytes()), (&v0, &b"one"[..]));
@@ -300,7 +302,7 @@ mod tests {
             Err(BlockError::UnsupportedHash { code: 0, .. })
         ));
         assert!(matches!(
-            HashedBlock::new(vec![0; FOREIGN_BLOCK_SIZE_MAX + 1]),
+            HashedBlock::new(vec![0; FOREIGN_BLOCK_SIZE_MAX + 1].into()),
             Err(BlockError::TooLarge { .. })
         ));
     }

@@ -2,8 +2,8 @@
 
 use std::{io, path::PathBuf};
 
-use protocol::log::{tile::TileError, tree::TreeError};
 use cid::Cid;
+use protocol::log::{tile::TileError, tree::TreeError};
 
 /// Why the store cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]

@@ -166,7 +166,8 @@ impl<B> Message<B> {
 }
 
 impl WireMessage {
-    /// Reads a message, without its length prefix. Blocks share its bytes; unknown fields are skipped.
+    /// Reads a message, without its length prefix. Blocks share its bytes, if it is little more than blocks;
+    /// unknown fields are skipped.
     ///
     /// # Errors
     /// It is malformed, or over a limit.
@@ -195,7 +196,7 @@ impl WireMessage {
         let blocks = self
             .blocks
             .into_iter()
-            .map(|payload| HashedBlock::new(payload.bytes.into()))
+            .map(|payload| HashedBlock::new(payload.bytes))
             .collect::<Result<_, _>>()?;
         Ok(Message {
             wantlist: self.wantlist,

@@ -66,6 +66,13 @@ pub(super) fn decode(bytes: Bytes) -> Result<WireMessage, MessageError> {
             _ => {}
         }
     }
+    let of_blocks: usize = message.blocks.iter().map(|block| block.bytes.len()).sum();
+    if of_blocks < bytes.len() / 2 {
+        // A small block would keep all of a large message in memory for as long as it waits.
+        for block in &mut message.blocks {
+            block.bytes = Bytes::copy_from_slice(&block.bytes);
+        }
+    }
     Ok(message)
 }
 

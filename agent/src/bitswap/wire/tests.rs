@@ -229,6 +229,32 @@ fn large_blocks_are_not_copied() {
 }
 
 #[test]
+fn a_small_block_does_not_keep_a_large_message_in_memory() {
+    let block = whole(&WireMessage {
+        blocks: vec![Payload::new(&raw_cid(&[0; 32]), vec![1; 1_000].into())],
+        ..WireMessage::default()
+    });
+    for (padding, shares) in [(0, true), (500, true), (2_000, false)] {
+        // A field that is not known, of so many bytes.
+        let padded = [
+            &block[..],
+            &[0x7a],
+            &[0x80 | padding as u8 & 0x7f],
+            &[(padding >> 7) as u8],
+        ];
+        let bytes = Bytes::from([padded.concat(), vec![0; padding]].concat());
+        let message = WireMessage::decode(bytes.clone()).expect("valid");
+        let came = &message.blocks[0].bytes;
+        assert_eq!(*came, vec![1; 1_000]);
+        assert_eq!(
+            bytes.as_ptr_range().contains(&came.as_ptr()),
+            shares,
+            "{padding}"
+        );
+    }
+}
+
+#[test]
 fn a_block_is_known_by_its_hash_alone() {
     let message = WireMessage {
         blocks: vec![Payload::new(&cid_v0(&[9; 32]), Bytes::from_static(b"abc"))],

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use libp2p::futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -22,6 +22,7 @@ use crate::{
         limits::MESSAGE_SIZE_MAX,
         message::{MessageError, VerifiedMessage, WireMessage},
     },
+    buffers::Buffers,
     node::limits::{INBOUND_BYTES_MAX, STREAM_IDLE_WAIT, STREAM_STEP_WAIT},
 };
 
@@ -37,17 +38,23 @@ const SMALL: usize = 16 << 10;
 /// Memory for messages that are being read, for all connections together. It is taken as bytes
 /// come, so that a length that is only announced costs nothing.
 #[derive(Clone, Debug)]
-pub(super) struct Memory(Arc<Semaphore>);
+pub(super) struct Memory {
+    free: Arc<Semaphore>,
+    buffers: Buffers,
+}
 
 impl Default for Memory {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(INBOUND_BYTES_MAX / STEP_SIZE)))
+        Self {
+            free: Arc::new(Semaphore::new(INBOUND_BYTES_MAX / STEP_SIZE)),
+            buffers: Buffers::default(),
+        }
     }
 }
 
 impl Memory {
     async fn step(&self) -> OwnedSemaphorePermit {
-        let permit = self.0.clone().acquire_owned().await;
+        let permit = self.free.clone().acquire_owned().await;
         permit.expect("the semaphore is never closed")
     }
 }
@@ -133,23 +140,28 @@ async fn body(
     activity: &Activity,
     memory: &Memory,
 ) -> io::Result<(Bytes, Vec<OwnedSemaphorePermit>)> {
-    // Room is only promised by this: pages that nothing is written to cost nothing.
-    let mut bytes = BytesMut::with_capacity(size.min(ROOM_MAX));
+    // Room is only promised by this: pages that nothing is written to cost nothing, and of buffers that were
+    // used before there are a few.
+    let mut bytes = memory.buffers.take(size.min(ROOM_MAX));
     let mut taken = Vec::new();
-    let mut filled = 0;
+    let (mut filled, mut room) = (0, 0);
     while filled < size {
-        if filled == bytes.len() {
+        if filled == room {
             taken.push(memory.step().await);
-            bytes.resize((filled + STEP_SIZE).min(size), 0);
+            room = (filled + STEP_SIZE).min(size);
+            if bytes.len() < room {
+                bytes.resize(room, 0);
+            }
         }
-        let read = in_time(STREAM_STEP_WAIT, stream.read(&mut bytes[filled..])).await?;
+        let read = in_time(STREAM_STEP_WAIT, stream.read(&mut bytes[filled..room])).await?;
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         filled += read;
         activity.received.store(true, Ordering::Relaxed);
     }
-    Ok((bytes.freeze(), taken))
+    bytes.truncate(size);
+    Ok((memory.buffers.lend(bytes), taken))
 }
 
 /// Writes a message; when this returns, the transport has all its bytes.
@@ -213,7 +225,7 @@ mod tests {
                 let last = !matches!(received, Received::Message(_));
                 all.push(received);
                 if last {
-                    let free = memory.0.available_permits();
+                    let free = memory.free.available_permits();
                     assert_eq!(free, INBOUND_BYTES_MAX / STEP_SIZE, "memory is given back");
                     assert_eq!(activity.reading.load(Ordering::Relaxed), 0);
                     return all;
