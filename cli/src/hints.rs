@@ -15,7 +15,7 @@ use agent::{
     keyring::KeyringError,
     keys::{IdentityError, RecipientError},
     kubo::{EndpointError, KuboError},
-    log::{self, LogError, ProveError, VerifyError, details::DetailsError},
+    log::{self, BundleFileError, LogError, ProveError, VerifyError, details::DetailsError},
     migrate::MigrateError,
     node::NodeError,
     open::OpenSnapshotError,
@@ -27,8 +27,12 @@ use agent::{
     target::TargetError,
 };
 use protocol::{
-    car::CarError, keys::capsule::CapsuleError, log::proof::ProofError, manifest::ManifestError,
-    seal::OpenError, snapshot::Damage,
+    car::CarError,
+    keys::capsule::CapsuleError,
+    log::{bundle::BundleError, policy::PolicyError, proof::ProofError},
+    manifest::ManifestError,
+    seal::OpenError,
+    snapshot::Damage,
 };
 use store::StoreError;
 
@@ -56,6 +60,7 @@ const TARGETS: &str =
 const UNDAMAGED_FILE: &str = "take an undamaged copy of the file";
 const RESCUE: &str = "keep a copy of the home as it is; in a new home, `souverain --home NEW init` and \
                       `souverain --home NEW car import HOME/packs/*.car` take in all that is undamaged";
+const BUNDLE: &str = "the bundle is not proven: ask for another one, and doubt who gave this";
 const LOG_DAMAGED: &str = "keep a copy of the home as it is: `souverain log verify` says where it does not hold; \
                            put the folder `log` back from a backup only if no peer has seen more of it";
 const NOT_FOUND: &str = "name a peer that has it with `--peer`, or a gateway with `--gateway`; only what is shared with `public` is announced";
@@ -146,6 +151,12 @@ fn unwrapped<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) 
             Some(ProveError::Log(e)) => Some(e),
             _ => None,
         },
+        e if e.is::<BundleFileError>() => match e.downcast_ref() {
+            Some(BundleFileError::Log(e)) => Some(e),
+            Some(BundleFileError::Details(e)) => Some(e),
+            Some(BundleFileError::Bundle(e)) => Some(e),
+            _ => None,
+        },
         e if e.is::<VerifyError>() => match e.downcast_ref() {
             Some(VerifyError::Source(e)) => Some(e),
             _ => None,
@@ -229,6 +240,9 @@ fn about(error: &(dyn Error + 'static)) -> Option<Advice> {
         .or_else(|| of(error, about_log))
         .or_else(|| of(error, about_verifying))
         .or_else(|| of(error, about_proof))
+        .or_else(|| of(error, about_bundle))
+        .or_else(|| of(error, |_: &BundleError| Some(unverified(BUNDLE))))
+        .or_else(|| of(error, about_policy))
         .or_else(|| of(error, about_details))
         .or_else(|| of(error, about_daemon))
         .or_else(|| of(error, about_node))
@@ -327,6 +341,27 @@ fn about_proof(error: &ProofError) -> Option<Advice> {
         _ => unverified(
             "the entry is not proven: ask for another proof, and doubt who gave this one",
         ),
+    })
+}
+
+fn about_bundle(error: &BundleFileError) -> Option<Advice> {
+    Some(match error {
+        BundleFileError::Range { .. } => usage("choose fewer with `--from N` and `--to N`"),
+        BundleFileError::Car(_)
+        | BundleFileError::Block { .. }
+        | BundleFileError::Entry { .. }
+        | BundleFileError::CutOff { .. } => unverified(BUNDLE),
+        _ => return None,
+    })
+}
+
+fn about_policy(error: &PolicyError) -> Option<Advice> {
+    Some(match error {
+        PolicyError::TooLong
+        | PolicyError::Line { .. }
+        | PolicyError::Key { .. }
+        | PolicyError::NoQuorum => usage("a policy has the form of c2sp.org/tlog-policy"),
+        _ => unverified("ask the log's owner for a checkpoint that enough witnesses have cosigned"),
     })
 }
 

@@ -42,6 +42,7 @@ const PAGES: &[&str] = &[
     "log show",
     "log verify",
     "log prove",
+    "log bundle",
     "log checkpoint",
     "log vkey",
     "quickstart",

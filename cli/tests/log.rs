@@ -229,3 +229,77 @@ fn an_origin_is_one() {
         .run(&["log", "prove", &cid.replace("bafy", "bafk")])
         .failed(1, "");
 }
+
+#[test]
+fn a_bundle_proves_its_entries_to_who_has_nothing_else() {
+    let (sandbox, cid) = logged();
+    let vkey = sandbox.ok(&["log", "vkey"]);
+    sandbox.ok(&["log", "bundle", "all.car"]);
+    let some = ["log", "bundle", "some.car", "--from", "1", "--to", "2"];
+    sandbox.ok(&[&some[..], &["--disclose", "source", "--details"]].concat());
+    let verify = |file: &str, more: &[&str]| {
+        let nowhere = ["--home", "nowhere", "log", "verify", file];
+        sandbox.run(&[&nowhere[..], more].concat())
+    };
+    let all = verify("all.car", &["--vkey", &vkey]).succeeded().stdout;
+    assert!(
+        all.starts_with("entries 0 to 4 of 5 are in souverain/"),
+        "{all}"
+    );
+    assert!(!all.contains("data"), "nothing is disclosed unasked: {all}");
+    let some = verify("some.car", &["--vkey", &vkey]).succeeded().stdout;
+    assert!(
+        some.contains("\n  1  source: data\n  2  source: nothing-there\n"),
+        "{some}"
+    );
+    let ran = verify("some.car", &[]).succeeded();
+    assert!(
+        ran.stderr.contains(&format!("vouched for by {vkey}")),
+        "{ran:?}"
+    );
+    // Any tool for CARs reads it, and the snapshot's CID is in it.
+    let bytes = fs::read(sandbox.path("all.car")).expect("reads");
+    let subject: cid::Cid = cid.parse().expect("a CID");
+    assert!(
+        bytes
+            .windows(36)
+            .any(|window| window == &subject.to_bytes()[..])
+    );
+    sandbox.ok(&["init", "--home", "other"]);
+    let other = sandbox.ok(&["--home", "other", "log", "vkey"]);
+    verify("all.car", &["--vkey", &other]).failed(3, "is of the log");
+    fs::write(sandbox.path("policy"), "quorum none\n").expect("writes");
+    verify("all.car", &["--vkey", &vkey, "--policy", "policy"]).succeeded();
+    let witness = "witness w witness.example+6f8b42a7+BGQ3f+rvYTqXSXS1ltmbVOMhSNMUwDpZ2KgLxXNmzFsV\nquorum w\n";
+    fs::write(sandbox.path("policy"), witness).expect("writes");
+    verify("all.car", &["--vkey", &vkey, "--policy", "policy"]).failed(2, "policy");
+    for (from, to, code) in [("3", "2", 2), ("0", "5", 2)] {
+        let none = ["log", "bundle", "none.car", "--from", from, "--to", to];
+        sandbox.run(&none).failed(code, "are not");
+        assert!(!sandbox.path("none.car").exists());
+    }
+}
+
+#[test]
+fn a_bundle_that_was_changed_is_refused() {
+    let (sandbox, _) = logged();
+    let vkey = sandbox.ok(&["log", "vkey"]);
+    sandbox.ok(&["log", "bundle", "all.car"]);
+    let good = fs::read(sandbox.path("all.car")).expect("reads");
+    let refused = |bytes: &[u8]| {
+        fs::write(sandbox.path("bad.car"), bytes).expect("writes");
+        let verify = [
+            "--home", "nowhere", "log", "verify", "bad.car", "--vkey", &vkey,
+        ];
+        sandbox.run(&verify).failed(3, "Error: ");
+    };
+    for at in (0..good.len()).step_by(97) {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        refused(&bad);
+    }
+    for end in (1..good.len()).step_by(211) {
+        refused(&good[..end]);
+    }
+    refused(&[&good[..], &good[good.len() - 40..]].concat());
+}

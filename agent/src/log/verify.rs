@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use protocol::{
     log::{
         chain::{Chain, ChainError},
-        checkpoint::{CheckpointError, UnverifiedCheckpoint},
+        checkpoint::{CheckpointError, SignedCheckpoint, UnverifiedCheckpoint},
         entry::{Entry, EntryError, UnverifiedEntry},
         keys::Standing,
         tile::{TileError, TileKind, TilePath, UnverifiedTile, parse_bundle, tiles},
@@ -103,6 +103,8 @@ impl VerifyError {
 /// What was checked of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
+    /// The checkpoint, which the log signed.
+    pub checkpoint: SignedCheckpoint,
     /// The key that signed the checkpoint.
     pub vkey: VerifierKey,
     /// The first key of the log, which its name depends on.
@@ -162,21 +164,22 @@ pub fn verify(
         }
     }
     let mut refused = CheckpointError::Malformed("no key of the log may sign it");
-    let mut vkey = None;
+    let mut signed = None;
     for key in keys.checkpoint_keys(size) {
         match checkpoint.clone().verify(key) {
-            Ok(_) => vkey = Some(key.clone()),
+            Ok(checkpoint) => signed = Some((key.clone(), checkpoint)),
             Err(error) => refused = error,
         }
     }
-    let vkey = vkey.ok_or(VerifyError::Checkpoint(refused))?;
+    let (vkey, checkpoint) = signed.ok_or(VerifyError::Checkpoint(refused))?;
     let root = checking.edge.root();
-    if root != *checkpoint.checkpoint_unverified().root() {
+    if root != *checkpoint.checkpoint().root() {
         return Err(VerifyError::OtherRoot { size });
     }
     checking.tiles(source)?;
     let revoked = |index: &u64| keys.standing(*index) != Standing::Vouched;
     Ok(Verified {
+        checkpoint,
         vkey,
         first_vkey: keys.keys().next().cloned().ok_or(VerifyError::Empty)?,
         size,

@@ -1,5 +1,6 @@
 //! `log`: what the node did, for its owner and for who checks it.
 
+mod bundle;
 mod prove;
 mod show;
 mod verify;
@@ -18,6 +19,7 @@ pub(crate) enum Command {
     Show(show::Args),
     Verify(verify::Args),
     Prove(prove::Args),
+    Bundle(bundle::Args),
     Checkpoint(OfArgs),
     Vkey(OfArgs),
 }
@@ -56,6 +58,7 @@ impl Command {
             Self::Show(args) => args.run(context),
             Self::Verify(args) => args.run(context),
             Self::Prove(args) => args.run(context),
+            Self::Bundle(args) => args.run(context),
             Self::Checkpoint(args) => args.checkpoint(context),
             Self::Vkey(args) => args.vkey(context),
         }
@@ -63,6 +66,10 @@ impl Command {
 }
 
 impl Of {
+    fn is_own(&self) -> bool {
+        self.origin.is_none()
+    }
+
     fn open(&self, context: &Context) -> Result<LogReader, CliError> {
         let home = context.open_home()?;
         let opened = match &self.origin {

@@ -13,7 +13,12 @@ use agent::{
 use data_encoding::HEXLOWER;
 use protocol::{
     log::{
+        bundle::Trust,
+        checkpoint::SignedCheckpoint,
         entry::UnverifiedEntry,
+        fork::Blame,
+        keys::Standing,
+        policy::Policy,
         proof::{PROOF_SIZE_MAX, ProofError, UnverifiedProof},
         tree::leaf_hash,
     },
@@ -41,6 +46,9 @@ pub(crate) struct Args {
     /// The key that is trusted [default: for the home's own log its own; of others it is said which key vouches]
     #[arg(long, value_name = "VKEY")]
     vkey: Option<VerifierKey>,
+    /// Which witnesses have to have cosigned (c2sp.org/tlog-policy)
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -52,6 +60,27 @@ struct Log {
     keys: u64,
     revoked: u64,
     trusted: bool,
+    cosigned: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct Bundled {
+    origin: String,
+    from: u64,
+    to: u64,
+    size: u64,
+    vkey: String,
+    trusted: bool,
+    revoked: u64,
+    cosigned: u64,
+    disclosed: Vec<Disclosed>,
+}
+
+#[derive(Serialize)]
+struct Disclosed {
+    seq: u64,
+    name: String,
+    value: String,
 }
 
 #[derive(Serialize)]
@@ -77,7 +106,7 @@ impl Args {
             return self.log(context, &LogSource::folder(&path)?, self.vkey.as_ref());
         }
         if path.is_file() {
-            return self.proof(context, &path);
+            return self.file(context, &path);
         }
         genesis(what).map_err(|_| {
             CliError::failed(format!(
@@ -115,6 +144,7 @@ impl Args {
         let verified = log::verify(source, trusted, &context.progress, |_| {});
         drop(bar);
         let verified: Verified = verified.map_err(|error: VerifyError| CliError::from(error))?;
+        let cosigned = self.cosigned(verified.checkpoint.clone())?;
         let shown = Log {
             origin: verified.vkey.name().to_owned(),
             entries: verified.size,
@@ -123,32 +153,110 @@ impl Args {
             keys: verified.keys,
             revoked: verified.revoked,
             trusted: trusted.is_some(),
+            cosigned,
         };
-        let text = format!("{}: {} entries hold", shown.origin, shown.entries);
+        let mut text = format!("{}: {} entries hold", shown.origin, shown.entries);
+        if let Some(cosigned) = cosigned {
+            text.push_str(&format!(", cosigned by {cosigned} witnesses"));
+        }
         context.ui.answer("verified", &shown, text)?;
         if shown.revoked > 0 {
-            context.ui.warn(format!(
-                "{} entries were signed with a key that was revoked: they are on record, and nothing vouches for them",
-                shown.revoked
-            ))?;
+            warn_of_revoked(context, shown.revoked)?;
         }
         if trusted.is_none() {
-            context.ui.note(format!(
-                "vouched for by {}\nwhose key that is, this cannot say: pass --vkey with the one that you trust",
-                shown.vkey
-            ));
+            say_who_vouches(context, &shown.vkey);
         }
         Ok(())
     }
 
-    fn proof(&self, context: &Context, path: &Path) -> Result<(), CliError> {
+    fn file(&self, context: &Context, path: &Path) -> Result<(), CliError> {
         let failed =
             |cause| CliError::failed(format!("cannot read {}", path.display())).cause(&cause);
         let mut bytes = Vec::new();
         let file = File::open(path).map_err(failed)?;
         let read = file.take(PROOF_SIZE_MAX as u64 + 1).read_to_end(&mut bytes);
         read.map_err(failed)?;
-        let proof = UnverifiedProof::parse(&bytes)?;
+        if log::is_bundle(&bytes) {
+            return self.bundle(context, path);
+        }
+        self.proof(context, UnverifiedProof::parse(&bytes)?)
+    }
+
+    fn policy(&self) -> Result<Option<Policy>, CliError> {
+        let Some(path) = &self.policy else {
+            return Ok(None);
+        };
+        let text = std::fs::read(path).map_err(|cause| {
+            CliError::failed(format!("cannot read {}", path.display())).cause(&cause)
+        })?;
+        Ok(Some(Policy::parse(&text)?))
+    }
+
+    /// How many witnesses of the policy cosigned, if there is a policy.
+    fn cosigned(&self, checkpoint: SignedCheckpoint) -> Result<Option<usize>, CliError> {
+        let Some(policy) = self.policy()? else {
+            return Ok(None);
+        };
+        Ok(Some(policy.verify_quorum(checkpoint)?.cosigned.len()))
+    }
+
+    fn bundle(&self, context: &Context, path: &Path) -> Result<(), CliError> {
+        let policy = self.policy()?;
+        let trust = Trust {
+            vkey: self.vkey.as_ref(),
+            policy: policy.as_ref(),
+        };
+        let (audited, bundle, _) = log::verify_bundle(path, trust)?;
+        let to = bundle.first + bundle.count - 1;
+        let revoked = |(_, standing): &&(_, Standing)| *standing != Standing::Vouched;
+        let shown = Bundled {
+            origin: audited.vkey.name().to_owned(),
+            from: bundle.first,
+            to,
+            size: audited.checkpoint.checkpoint().size(),
+            vkey: audited.vkey.to_string(),
+            trusted: self.vkey.is_some(),
+            revoked: audited.entries.iter().filter(revoked).count() as u64,
+            cosigned: audited.cosigned.len() as u64,
+            disclosed: audited
+                .disclosed
+                .iter()
+                .map(|(seq, name, value)| Disclosed {
+                    seq: *seq,
+                    name: name.clone(),
+                    value: String::from_utf8_lossy(value).into_owned(),
+                })
+                .collect(),
+        };
+        if audited.forks.iter().any(|blame| *blame == Blame::Log) {
+            return Err(CliError::unverified(format!(
+                "the log {} is proven forked: it told others another story",
+                shown.origin
+            ))
+            .hint("nothing of it counts; the proof of it is in the bundle"));
+        }
+        let mut text = format!(
+            "entries {} to {to} of {} are in {}",
+            shown.from, shown.size, shown.origin
+        );
+        if policy.is_some() {
+            text.push_str(&format!(", cosigned by {} witnesses", shown.cosigned));
+        }
+        for detail in &shown.disclosed {
+            let (name, value) = (Printable(&detail.name), Printable(&detail.value));
+            text.push_str(&format!("\n  {}  {name}: {value}", detail.seq));
+        }
+        context.ui.answer("audited", &shown, text)?;
+        if shown.revoked > 0 {
+            warn_of_revoked(context, shown.revoked)?;
+        }
+        if self.vkey.is_none() {
+            say_who_vouches(context, &shown.vkey);
+        }
+        Ok(())
+    }
+
+    fn proof(&self, context: &Context, proof: UnverifiedProof) -> Result<(), CliError> {
         let vkey = match &self.vkey {
             Some(vkey) => vkey.clone(),
             None => self.known_key(context, &proof)?,
@@ -163,6 +271,7 @@ impl Args {
         let checkpoint = proof
             .verify(&leaf_hash(&entry), &vkey)
             .map_err(|error: ProofError| CliError::from(error))?;
+        self.cosigned(checkpoint.clone())?;
         // What a log of ours has in it can be read; of others the bytes are proven, whatever they mean.
         let parsed = UnverifiedEntry::parse(&entry).ok();
         let draft = parsed.as_ref().map(UnverifiedEntry::draft_unverified);
@@ -204,6 +313,18 @@ impl Args {
                 .hint("pass `--vkey KEY`, as `souverain log vkey` prints it where the log is")
             })
     }
+}
+
+fn warn_of_revoked(context: &Context, count: u64) -> Result<(), CliError> {
+    context.ui.warn(format!(
+        "{count} entries were signed with a key that was revoked: they are on record, and nothing vouches for them"
+    ))
+}
+
+fn say_who_vouches(context: &Context, vkey: &str) {
+    context.ui.note(format!(
+        "vouched for by {vkey}\nwhose key that is, this cannot say: pass --vkey with the one that you trust"
+    ));
 }
 
 /// The key that the home's own log goes by.

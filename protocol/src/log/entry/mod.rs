@@ -217,6 +217,12 @@ impl UnverifiedEntry {
         cid_of(CODEC_DAG_CBOR, &self.bytes)
     }
 
+    /// The block that it is.
+    #[must_use]
+    pub fn block(&self) -> Block {
+        Block::log(CODEC_DAG_CBOR, self.bytes.clone())
+    }
+
     /// Checks that a key signed it.
     ///
     /// # Errors

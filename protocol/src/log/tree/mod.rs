@@ -4,6 +4,7 @@
 //! `2^level` leaves are there. Complete nodes never change, so only they are ever asked for.
 
 mod proof;
+mod range;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,7 @@ pub use proof::{
     consistency_roots, prove_consistency, prove_inclusion, prove_prefix, root, verify_consistency,
     verify_inclusion,
 };
+pub use range::{RANGE_HASHES_MAX, prove_range, verify_range};
 
 /// A SHA-256 hash of a leaf, of a node, or of a whole tree.
 pub type Hash = [u8; 32];

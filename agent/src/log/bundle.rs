@@ -1,0 +1,270 @@
+//! Bundles: a part of a log in one file for an auditor, made and checked.
+
+use std::{
+    fs::File,
+    io::{self, BufReader, Read, Write},
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+};
+
+use cid::Cid;
+use protocol::{
+    block::{Block, CODEC_DAG_CBOR},
+    car::{self, CarError},
+    log::{
+        bundle::{self, Audited, BUNDLE_ENTRIES_MAX, Bundle, BundleError, Trust},
+        detail::Disclosure,
+        entry::{EntryError, UnverifiedEntry},
+        tree::{prove_inclusion, prove_range},
+    },
+};
+use store::{StoreError, log::LogReader};
+
+use super::{
+    LogError,
+    details::{self, DetailsError},
+};
+use crate::keys::Identities;
+
+/// Largest file that is read as a bundle, in bytes.
+const FILE_SIZE_MAX: u64 = 2 << 30;
+
+/// Why there is no bundle, or it does not hold.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleFileError {
+    /// The log cannot be read, or does not hold.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The log does not go so far, or the range is empty or too long.
+    #[error("entries {first} to {last} are not {BUNDLE_ENTRIES_MAX} or fewer of a log of {size}")]
+    Range {
+        /// First that was asked for.
+        first: u64,
+        /// Last that was asked for.
+        last: u64,
+        /// The size of the log.
+        size: u64,
+    },
+    /// What it is made of, or what it is, does not hold.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// Details cannot be read.
+    #[error(transparent)]
+    Details(#[from] DetailsError),
+    /// It cannot be written.
+    #[error("cannot write the bundle")]
+    Write(#[source] io::Error),
+    /// It cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: io::Error,
+    },
+    /// It is no CAR, or a block of it is damaged.
+    #[error("the bundle is damaged")]
+    Car(#[from] CarError),
+    /// A block of it is not what it should be there.
+    #[error("block {number} of the bundle, {cid}, is not one that should be there")]
+    Block {
+        /// Its number, from 0.
+        number: u64,
+        /// Its CID.
+        cid: Cid,
+    },
+    /// An entry of it is none.
+    #[error("block {number} of the bundle is no entry")]
+    Entry {
+        /// Its number, from 0.
+        number: u64,
+        /// What is wrong with it.
+        #[source]
+        reason: EntryError,
+    },
+    /// It ends before its last entry.
+    #[error("the bundle is cut off: it has {found} blocks, and its root names {expected}")]
+    CutOff {
+        /// Blocks that its root names.
+        expected: u64,
+        /// Blocks that there are.
+        found: u64,
+    },
+}
+
+impl From<StoreError> for BundleFileError {
+    fn from(error: StoreError) -> Self {
+        Self::Log(error.into())
+    }
+}
+
+/// What goes into a bundle besides entries and proofs.
+#[derive(Debug, Default)]
+pub struct Inclusions<'a> {
+    /// The home that details are in.
+    pub home: Option<&'a Path>,
+    /// Put the sealed details in, for auditors to open.
+    pub sealed: bool,
+    /// Names of the details to disclose, and what opens them.
+    pub disclose: Option<(&'a [String], &'a Identities)>,
+    /// A policy of witnesses.
+    pub policy: Option<String>,
+    /// Fork proofs.
+    pub forks: Vec<String>,
+}
+
+/// Writes a bundle of some entries of a log. Returns how many blocks of sealed details it has.
+///
+/// # Errors
+/// The log has no such entries, or cannot be read; or the bundle cannot be written.
+pub fn write_bundle(
+    reader: &LogReader,
+    range: RangeInclusive<u64>,
+    with: &Inclusions<'_>,
+    out: impl Write,
+) -> Result<u64, BundleFileError> {
+    let size = reader.head().size;
+    let (first, last) = (*range.start(), *range.end());
+    let count = last.checked_sub(first).map(|more| more + 1);
+    let count = count.filter(|count| last < size && *count <= BUNDLE_ENTRIES_MAX);
+    let count = count.ok_or(BundleFileError::Range { first, last, size })?;
+    let node = |level, index| reader.node(level, index);
+    let mut controls = Vec::new();
+    let mut blocks = Vec::new();
+    for index in reader.marks()? {
+        if !range.contains(&index) {
+            controls.push((index, prove_inclusion(index, size, node)?));
+            blocks.push(parse(reader, index)?);
+        }
+    }
+    let mut sealed = Vec::new();
+    let mut disclosures = Vec::new();
+    for index in range.clone() {
+        let entry = parse(reader, index)?;
+        details_of(&entry, with, &mut sealed, &mut disclosures)?;
+        blocks.push(entry);
+    }
+    let bundle = Bundle {
+        checkpoint: String::from_utf8_lossy(&reader.head().note).into_owned(),
+        first,
+        count,
+        range: prove_range(first..last + 1, size, node)?,
+        controls,
+        policy: with.policy.clone(),
+        forks: with.forks.clone(),
+        disclosures,
+        sealed: sealed.len() as u64,
+    };
+    // What does not hold here would not hold anywhere.
+    bundle::verify(&bundle, blocks.clone(), Trust::default())?;
+    let root = bundle.block()?;
+    let mut car = car::Writer::new(out, &[*root.cid()]).map_err(BundleFileError::Write)?;
+    let blocks = blocks.iter().map(UnverifiedEntry::block);
+    for block in [root]
+        .into_iter()
+        .chain(blocks)
+        .chain(sealed.iter().cloned())
+    {
+        car.write(&block).map_err(BundleFileError::Write)?;
+    }
+    car.finish().map_err(BundleFileError::Write)?;
+    Ok(sealed.len() as u64)
+}
+
+fn parse(reader: &LogReader, index: u64) -> Result<UnverifiedEntry, BundleFileError> {
+    let entry = UnverifiedEntry::parse(&reader.entry(index)?);
+    Ok(entry.map_err(|reason| LogError::Entry { index, reason })?)
+}
+
+/// Adds what is wanted of an entry's details. Those that were erased are left out.
+fn details_of(
+    entry: &UnverifiedEntry,
+    with: &Inclusions<'_>,
+    sealed: &mut Vec<Block>,
+    disclosures: &mut Vec<Disclosure>,
+) -> Result<(), BundleFileError> {
+    let draft = entry.draft_unverified();
+    let (Some(home), Some(cid)) = (with.home, &draft.sealed) else {
+        return Ok(());
+    };
+    if !with.sealed && with.disclose.is_none() {
+        return Ok(());
+    }
+    let block = match details::sealed_block(home, cid) {
+        Err(DetailsError::Missing { .. }) => return Ok(()),
+        found => found?,
+    };
+    if let Some((names, identities)) = with.disclose {
+        let details = details::open(&block, identities)?;
+        let wanted = names.iter();
+        disclosures.extend(wanted.filter_map(|name| details.disclose(draft.seq, name)));
+    }
+    if with.sealed {
+        sealed.push(block);
+    }
+    Ok(())
+}
+
+/// Whether a file begins as a bundle does.
+#[must_use]
+pub fn is_bundle(start: &[u8]) -> bool {
+    car::Reader::new(start)
+        .is_ok_and(|car| matches!(car.roots(), [root] if root.codec() == CODEC_DAG_CBOR))
+}
+
+/// Reads a bundle, and checks all of it. Returns what it proves, its root, and the sealed details in it.
+///
+/// # Errors
+/// It cannot be read; or the first thing that does not hold.
+pub fn verify_bundle(
+    path: &Path,
+    trust: Trust<'_>,
+) -> Result<(Audited, Bundle, Vec<Block>), BundleFileError> {
+    let failed = |cause| BundleFileError::Read {
+        path: path.to_owned(),
+        cause,
+    };
+    let file = File::open(path).map_err(failed)?;
+    let mut car = car::Reader::new(BufReader::new(file.take(FILE_SIZE_MAX)))?;
+    let first = car.next_block()?;
+    let root = first.filter(|block| car.roots() == [*block.cid()]);
+    let root = root.ok_or(BundleError::Malformed)?;
+    let bundle = Bundle::parse(root.bytes())?;
+    let expected = bundle.controls.len() as u64 + bundle.count;
+    let (mut entries, mut sealed) = (Vec::new(), Vec::new());
+    let mut number = 0;
+    while let Some(block) = car.next_block()? {
+        number += 1;
+        if number <= expected {
+            let entry = UnverifiedEntry::parse(block.bytes())
+                .map_err(|reason| BundleFileError::Entry { number, reason })?;
+            if entry.cid() != *block.cid() {
+                let cid = *block.cid();
+                return Err(BundleFileError::Block { number, cid });
+            }
+            entries.push(entry);
+        } else if number <= expected + bundle.sealed {
+            sealed.push(block);
+        } else {
+            let cid = *block.cid();
+            return Err(BundleFileError::Block { number, cid });
+        }
+    }
+    if number < expected + bundle.sealed {
+        return Err(BundleFileError::CutOff {
+            expected: expected + bundle.sealed + 1,
+            found: number + 1,
+        });
+    }
+    let audited = bundle::verify(&bundle, entries, trust)?;
+    // Of sealed details only those are there that an entry names, in its order.
+    let mut named = audited.sealed.iter();
+    for (block, number) in sealed.iter().zip(expected + 1..) {
+        if !named.any(|cid| cid == block.cid()) {
+            let cid = *block.cid();
+            return Err(BundleFileError::Block { number, cid });
+        }
+    }
+    Ok((audited, bundle, sealed))
+}
