@@ -240,8 +240,24 @@ impl Home {
     /// # Errors
     /// It is not in the home, or cannot be read.
     pub fn log_key(&self, epoch: u64) -> Result<LogKey, HomeError> {
-        let path = self.path.join(format!("log-{epoch}.key"));
-        Ok(LogKey::new(&read_seed(&path)?))
+        LogKey::read(&self.log_key_path(epoch))
+    }
+
+    fn log_key_path(&self, epoch: u64) -> PathBuf {
+        self.path.join(format!("log-{epoch}.key"))
+    }
+
+    /// The key of the log of this number, which is made if there is none.
+    pub(crate) fn new_log_key(&self, epoch: u64) -> Result<LogKey, HomeError> {
+        write_once(&self.log_key_path(epoch), random)?;
+        self.log_key(epoch)
+    }
+
+    /// The recovery key that is committed to with the key of this number, which is made if there is none.
+    pub(crate) fn new_log_recovery_key(&self, epoch: u64) -> Result<LogKey, HomeError> {
+        let path = self.log_recovery_path(epoch);
+        write_once(&path, random)?;
+        LogKey::read(&path)
     }
 
     /// The recovery key of the log that was made with the home.
@@ -249,13 +265,13 @@ impl Home {
     /// # Errors
     /// It was taken away, or cannot be read.
     pub fn log_recovery_key(&self) -> Result<LogKey, HomeError> {
-        Ok(LogKey::new(&read_seed(&self.log_recovery_path())?))
+        LogKey::read(&self.log_recovery_path(1))
     }
 
-    /// Where that is, until its owner takes it away.
+    /// Where the recovery key is that was committed to with the key of this number, until its owner takes it away.
     #[must_use]
-    pub fn log_recovery_path(&self) -> PathBuf {
-        self.path.join(LOG_RECOVERY_1)
+    pub fn log_recovery_path(&self, epoch: u64) -> PathBuf {
+        self.path.join(format!("log-recovery-{epoch}.key"))
     }
 
     /// Who can open what is exported, unless told otherwise.
@@ -485,7 +501,7 @@ fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, HomeError> {
 }
 
 /// Reads a secret of 32 bytes.
-fn read_seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, HomeError> {
+pub(crate) fn read_seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, HomeError> {
     let bytes = read_secret(path)?;
     let mut seed = Zeroizing::new([0; 32]);
     if bytes.len() != seed.len() {

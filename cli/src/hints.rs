@@ -316,6 +316,7 @@ fn about_log(error: &LogError) -> Option<Advice> {
         LogError::OtherKey { .. } => failed(
             "put back the key `log-N.key` of this number; never make another home of the same name",
         ),
+        LogError::OtherRecovery => failed("name the file with `--recovery-file FILE`"),
         LogError::Empty => failed("it begins with the first operation that is recorded"),
         _ => return None,
     })

@@ -303,3 +303,73 @@ fn a_bundle_that_was_changed_is_refused() {
     }
     refused(&[&good[..], &good[good.len() - 40..]].concat());
 }
+
+#[test]
+fn a_new_key_goes_on_and_the_recovery_key_takes_back() {
+    let (sandbox, cid) = logged();
+    let first = sandbox.ok(&["log", "vkey"]);
+    let second = sandbox.ok(&["log", "key", "rotate"]);
+    assert_ne!(first, second);
+    assert_eq!(first.split('+').next(), second.split('+').next());
+    sandbox.ok(&["share", &cid, "--without", "all"]);
+    let verified = |count: u64, vkey: &str| {
+        let ran = sandbox.run(&["log", "verify", "--vkey", vkey]).succeeded();
+        assert!(
+            ran.stdout.contains(&format!(": {count} entries hold")),
+            "{ran:?}"
+        );
+        ran.stderr
+    };
+    for vkey in [&first, &second] {
+        assert_eq!(verified(7, vkey), "");
+    }
+    let recovery = sandbox.home().join("log-recovery-1.key");
+    let offline = sandbox.path("stick.key");
+    fs::rename(recovery, &offline).expect("moves");
+    sandbox
+        .run(&["log", "key", "recover", "--from", "6"])
+        .failed(1, "log-recovery-1.key");
+    sandbox.ok(&["--home", "other", "init"]);
+    let wrong = ["--recovery-file", "other/log-recovery-1.key"];
+    sandbox
+        .run(&[&["log", "key", "recover", "--from", "6"][..], &wrong].concat())
+        .failed(1, "not the recovery key");
+    fn recover(from: &str) -> [&str; 7] {
+        let file = "stick.key";
+        [
+            "log",
+            "key",
+            "recover",
+            "--from",
+            from,
+            "--recovery-file",
+            file,
+        ]
+    }
+    sandbox.run(&recover("0")).failed(3, "");
+    let ran = sandbox.run(&recover("6")).succeeded();
+    assert!(ran.stderr.contains("log-recovery-3.key"), "{ran:?}");
+    let third = ran.stdout.trim_end().to_owned();
+    let revoked = verified(8, &third);
+    assert!(
+        revoked.contains("1 entries were signed with a key that was revoked"),
+        "{revoked}"
+    );
+    // What the recovery key opened is closed to it now; the next one works.
+    sandbox.run(&recover("8")).failed(1, "not the recovery key");
+    sandbox.ok(&["log", "bundle", "audit.car", "--from", "7"]);
+    for vkey in [&first, &second, &third] {
+        sandbox.ok(&[
+            "--home",
+            "nowhere",
+            "log",
+            "verify",
+            "audit.car",
+            "--vkey",
+            vkey,
+        ]);
+    }
+    let actions = told(&entries(&sandbox, &["--action", "key."]));
+    let actions: Vec<&str> = actions.iter().map(|(action, _)| action.as_str()).collect();
+    assert_eq!(actions, ["key.rotate", "key.recover"]);
+}

@@ -1,10 +1,12 @@
 //! The secret keys of a log: what signs its entries and checkpoints, and what takes it back from a thief.
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 use ed25519_dalek::{Signer, SigningKey};
 use protocol::note::PublicKey;
 use zeroize::Zeroizing;
+
+use crate::home::{HomeError, read_seed};
 
 /// A secret key of a log. It is erased from memory when it is dropped.
 pub struct LogKey(SigningKey);
@@ -14,6 +16,14 @@ impl LogKey {
     #[must_use]
     pub fn new(seed: &Zeroizing<[u8; 32]>) -> Self {
         Self(SigningKey::from_bytes(seed))
+    }
+
+    /// The key in a file that nobody but its owner may read.
+    ///
+    /// # Errors
+    /// It cannot be read, is open to others, or holds none.
+    pub fn read(path: &Path) -> Result<Self, HomeError> {
+        Ok(Self::new(&read_seed(path)?))
     }
 
     /// Its public half.

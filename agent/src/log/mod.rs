@@ -6,6 +6,7 @@
 mod bundle;
 pub mod details;
 pub mod key;
+mod keys;
 mod own;
 pub(crate) mod places;
 mod prove;

@@ -68,6 +68,9 @@ pub enum LogError {
     /// The details of an entry cannot be made.
     #[error(transparent)]
     Details(#[from] DetailsError),
+    /// The recovery key is not the one that the log committed to.
+    #[error("that is not the recovery key of the log")]
+    OtherRecovery,
     /// There is no log yet.
     #[error("the home has no log yet")]
     Empty,
@@ -100,12 +103,14 @@ pub struct Recorded {
     pub size: u64,
     /// Verifies the log.
     pub vkey: VerifierKey,
+    /// Number of that key.
+    pub epoch: u64,
 }
 
 /// The log of a node, for this run of the program.
 #[derive(Debug)]
 pub struct OwnLog<'a> {
-    home: &'a Home,
+    pub(super) home: &'a Home,
     session: Session,
 }
 
@@ -134,17 +139,8 @@ impl<'a> OwnLog<'a> {
         for event in events {
             prepared.push(self.prepare(event)?);
         }
-        let (mut writer, recovered) = LogWriter::open(&own_dir(self.home.path()), is_control)?;
-        let chain = match writer.reader()? {
-            Some(reader) => Some(Chain::resume(keys_of(&reader)?)),
-            None => None,
-        };
-        let mut chain = self.recover(chain, &mut writer, recovered, now_ms)?;
-        let epoch = chain.keys().epoch();
-        let key = self.home.log_key(epoch).map_err(LogError::Key)?;
-        if key.public() != *chain.keys().key().public() {
-            return Err(LogError::OtherKey { epoch });
-        }
+        let (mut writer, mut chain) = self.open(now_ms)?;
+        let key = self.key(&chain)?;
         let first = chain.next();
         let mut leaves = Vec::with_capacity(prepared.len());
         for prepared in prepared {
@@ -155,17 +151,56 @@ impl<'a> OwnLog<'a> {
         if !leaves.is_empty() {
             writer.stage(&leaves)?;
         }
-        let vkey = chain.keys().key().clone();
-        publish(&mut writer, &chain, &key)?;
+        self.publish(&mut writer, &chain, first)
+    }
+
+    /// Opens the log to append to it, with all that a crash left.
+    pub(super) fn open(&self, now_ms: u64) -> Result<(LogWriter, Chain), LogError> {
+        let (mut writer, recovered) = LogWriter::open(&own_dir(self.home.path()), is_control)?;
+        let chain = match writer.reader()? {
+            Some(reader) => Some(Chain::resume(keys_of(&reader)?)),
+            None => None,
+        };
+        let chain = self.recover(chain, &mut writer, recovered, now_ms)?;
+        Ok((writer, chain))
+    }
+
+    /// The key that signs what comes next.
+    pub(super) fn key(&self, chain: &Chain) -> Result<LogKey, LogError> {
+        let epoch = chain.keys().epoch();
+        let key = self.home.log_key(epoch).map_err(LogError::Key)?;
+        if key.public() == *chain.keys().key().public() {
+            Ok(key)
+        } else {
+            Err(LogError::OtherKey { epoch })
+        }
+    }
+
+    /// Signs a checkpoint over all that is staged, unless there is one.
+    pub(super) fn publish(
+        &self,
+        writer: &mut LogWriter,
+        chain: &Chain,
+        first: u64,
+    ) -> Result<Recorded, LogError> {
+        let size = writer.size();
+        if writer.head().is_none_or(|head| head.size < size) {
+            let key = self.key(chain)?;
+            let origin = chain.keys().origin().clone();
+            let checkpoint = Checkpoint::new(origin, size, writer.root())?;
+            let signed = checkpoint.sign(chain.keys().key(), |text| key.sign(text))?;
+            writer.publish(signed.to_string().as_bytes())?;
+        }
         Ok(Recorded {
             first,
-            size: writer.size(),
-            vkey,
+            size,
+            vkey: chain.keys().key().clone(),
+            epoch: chain.keys().epoch(),
         })
     }
 
     /// Seals the details of an event, and names all but its place in the log.
-    fn prepare(&self, event: &Event) -> Result<Draft, LogError> {
+    pub(super) fn prepare(&self, event: &Event) -> Result<Draft, LogError> {
         let details = details::salted(&event.details)?;
         let sealed = match details.by_name().is_empty() {
             true => None,
@@ -296,18 +331,6 @@ impl<'a> OwnLog<'a> {
             .map(Into::into)
             .map_err(|reason| LogError::Entry { index: 0, reason })
     }
-}
-
-/// Signs a checkpoint over all that is staged, unless there is one.
-fn publish(writer: &mut LogWriter, chain: &Chain, key: &LogKey) -> Result<(), LogError> {
-    if writer.head().is_some_and(|head| head.size == writer.size()) {
-        return Ok(());
-    }
-    let origin = chain.keys().origin().clone();
-    let checkpoint = Checkpoint::new(origin, writer.size(), writer.root())?;
-    let signed = checkpoint.sign(chain.keys().key(), |text| key.sign(text))?;
-    writer.publish(signed.to_string().as_bytes())?;
-    Ok(())
 }
 
 /// The keys of a log up to its head, out of the entries that change them and the last one; and checks that they

@@ -75,7 +75,7 @@ impl Args {
         }
         context.ui.note(format!(
             "What takes your log back, should its key be stolen, is {}: move it offline too.",
-            home.log_recovery_path().display()
+            home.log_recovery_path(1).display()
         ));
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! `log`: what the node did, for its owner and for who checks it.
 
 mod bundle;
+mod key;
 mod prove;
 mod show;
 mod verify;
@@ -22,6 +23,8 @@ pub(crate) enum Command {
     Bundle(bundle::Args),
     Checkpoint(OfArgs),
     Vkey(OfArgs),
+    #[command(subcommand)]
+    Key(key::Command),
 }
 
 /// Print the latest checkpoint, or the key that verifies it
@@ -61,6 +64,7 @@ impl Command {
             Self::Bundle(args) => args.run(context),
             Self::Checkpoint(args) => args.checkpoint(context),
             Self::Vkey(args) => args.vkey(context),
+            Self::Key(command) => command.run(context),
         }
     }
 }
