@@ -373,3 +373,32 @@ fn a_new_key_goes_on_and_the_recovery_key_takes_back() {
     let actions: Vec<&str> = actions.iter().map(|(action, _)| action.as_str()).collect();
     assert_eq!(actions, ["key.rotate", "key.recover"]);
 }
+
+#[test]
+fn an_auditor_opens_the_details_from_when_it_is_one() {
+    let (sandbox, _) = logged();
+    sandbox.ok(&["--home", "auditor", "init"]);
+    let identity = ["-i", "auditor/identity.txt"];
+    let text = fs::read_to_string(sandbox.path("auditor/recipients.txt")).expect("reads");
+    let recipient = text.trim_end();
+    assert_eq!(sandbox.ok(&["log", "auditor", "list"]), "");
+    sandbox
+        .run(&["log", "auditor", "add", "nobody"])
+        .failed(2, "neither a recipient");
+    assert_eq!(sandbox.ok(&["log", "auditor", "add", recipient]), recipient);
+    sandbox.run(&["export", "not-there-either"]).failed(1, "");
+    sandbox.ok(&["log", "bundle", "audit.car", "--from", "6", "--details"]);
+    // The auditor has no home of the log's, but the file; here the details are read where they are.
+    let own = sandbox.home().join("identity.txt");
+    fs::rename(&own, sandbox.path("away.txt")).expect("moves");
+    let details = |seq: &str| {
+        let show = ["log", "show", "--from", seq, "--to", seq, "--details"];
+        sandbox.run(&[&show[..], &identity].concat())
+    };
+    let shown = details("6").succeeded().stdout;
+    assert!(shown.contains("source: not-there-either"), "{shown}");
+    details("1").failed(1, "cannot open the details");
+    assert_eq!(sandbox.ok(&["log", "auditor", "remove", recipient]), "");
+    sandbox.run(&["export", "nor-there"]).failed(1, "");
+    details("8").failed(1, "cannot open the details");
+}

@@ -16,10 +16,10 @@ use protocol::{
     log::detail::{Detail, DetailError, Details, OpenDetailsError},
 };
 
-use super::places::details_dir;
+use super::{auditors::auditors, places::details_dir};
 use crate::{
     home::{Home, HomeError, write_private},
-    keys::{Identities, RecipientError, RecipientSealError, RecipientSet},
+    keys::{Identities, RecipientError, RecipientSealError},
 };
 
 /// Largest sealed block of details that is read, in bytes.
@@ -40,6 +40,15 @@ pub enum DetailsError {
     /// They cannot be kept.
     #[error(transparent)]
     Home(#[from] HomeError),
+    /// It cannot be written who the auditors are.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: io::Error,
+    },
     /// They cannot be read.
     #[error("cannot read {}", path.display())]
     Io {
@@ -96,18 +105,6 @@ pub(super) fn keep(home: &Home, details: &Details) -> Result<Cid, DetailsError> 
     let sealed = Block::sealed(recipients.seal_details(details)?);
     write_private(&file(home.path(), sealed.cid()), sealed.bytes())?;
     Ok(*sealed.cid())
-}
-
-/// Who besides the owner can open details, if anybody.
-///
-/// # Errors
-/// Their file cannot be read.
-pub(crate) fn auditors(home: &Home) -> Result<Option<RecipientSet>, DetailsError> {
-    let path = details_dir(home.path()).join("auditors.txt");
-    if !path.exists() {
-        return Ok(None);
-    }
-    Ok(Some(RecipientSet::parse_file(&path)?))
 }
 
 /// The sealed block of details, as it is kept.

@@ -18,3 +18,8 @@ pub(crate) fn followed_dir(home: &Path, genesis: &Cid) -> PathBuf {
 pub(crate) fn details_dir(home: &Path) -> PathBuf {
     home.join("log").join("details")
 }
+
+/// Whom details are sealed to besides the owner.
+pub(crate) fn auditors_file(home: &Path) -> PathBuf {
+    home.join("log").join("auditors.txt")
+}

@@ -1,5 +1,6 @@
 //! `log`: what the node did, for its owner and for who checks it.
 
+mod auditor;
 mod bundle;
 mod key;
 mod prove;
@@ -25,6 +26,8 @@ pub(crate) enum Command {
     Vkey(OfArgs),
     #[command(subcommand)]
     Key(key::Command),
+    #[command(subcommand)]
+    Auditor(auditor::Command),
 }
 
 /// Print the latest checkpoint, or the key that verifies it
@@ -65,6 +68,7 @@ impl Command {
             Self::Checkpoint(args) => args.checkpoint(context),
             Self::Vkey(args) => args.vkey(context),
             Self::Key(command) => command.run(context),
+            Self::Auditor(command) => command.run(context),
         }
     }
 }

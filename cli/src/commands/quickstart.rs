@@ -124,12 +124,13 @@ impl Story<'_> {
         let here = self.agent(
             "Run the node of this home; it listens on this machine alone",
             "here",
+            &["--http", "0"],
         )?;
         self.step(
             "Make a second home, elsewhere",
             &["--home", "there", "init"],
         )?;
-        let there = self.agent("Run its node too", "there")?;
+        let there = self.agent("Run its node too", "there", &[])?;
         let address = here.address().unwrap_or_default();
         let peer = ["--home", "there", "migrate", cid, "--peer", address];
         let into = ["--identity", "here/identity.txt", "--into", "restored"];
@@ -146,19 +147,79 @@ impl Story<'_> {
             "Check the copy that the second node keeps, and could pass on",
             &["--home", "there", "verify", cid, "--keyless"],
         )?;
+        self.audit(cid, here.http().unwrap_or_default())?;
         drop((here, there));
         self.compare()?;
         self.recover(cid)
     }
 
-    /// Starts the agent of a home, and shows what it says when it is ready.
-    fn agent(&mut self, title: &str, home: &str) -> Result<Running, CliError> {
+    /// What the first node did, proven to others by its log.
+    fn audit(&mut self, cid: &str, http: &str) -> Result<(), CliError> {
+        let vkey = self.step(
+            "All of this left signed entries in the log of the first node; this is the key that checks them",
+            &["--home", "here", "log", "vkey"],
+        )?;
+        let vkey = ["--vkey", vkey.trim()];
+        let url = format!("{http}/log");
+        self.step(
+            "The second node checks that log, every entry of it, over HTTP",
+            &[&["--home", "there", "log", "verify", &url][..], &vkey].concat(),
+        )?;
+        self.step(
+            "A proof that the snapshot is in it, as a small file",
+            &["--home", "here", "log", "prove", cid, "-o", "proof.txt"],
+        )?;
+        let nowhere = ["--home", "nowhere", "log", "verify"];
+        self.step(
+            "Anybody checks the proof, without a home, a node or a network",
+            &[&nowhere[..], &["proof.txt"], &vkey].concat(),
+        )?;
+        self.step(
+            "The log in one file, for an auditor",
+            &["--home", "here", "log", "bundle", "audit.car"],
+        )?;
+        self.step(
+            "The auditor checks it, and trusts nobody but the key",
+            &[&nowhere[..], &["audit.car"], &vkey].concat(),
+        )?;
+        let mut forged = std::fs::read(self.directory.join("audit.car"))?;
+        let middle = forged.len() / 2;
+        forged[middle] ^= 1;
+        std::fs::write(self.directory.join("forged.car"), forged)?;
+        self.refused(
+            "The same file with one bit changed is refused",
+            &[&nowhere[..], &["forged.car"], &vkey].concat(),
+        )
+    }
+
+    /// Runs the program, which is to refuse, and shows what it says.
+    fn refused(&mut self, title: &str, args: &[&str]) -> Result<(), CliError> {
         let started = Instant::now();
         let mut command = Command::new(&self.program);
-        command.args(["--home", home, "agent", "run"]);
+        self.place(command.args(args));
+        let output = command.stdin(Stdio::null()).output()?;
+        self.context.stop_if_interrupted()?;
+        let shown = format!("$ souverain {}", args.join(" "));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        self.show(title, &shown, started.elapsed(), &said)?;
+        if output.status.code() == Some(3) {
+            return Ok(());
+        }
+        Err(CliError::failed(format!(
+            "step {} ended with {} in place of exit code 3",
+            self.steps, output.status
+        )))
+    }
+
+    /// Starts the agent of a home, and shows what it says when it is ready.
+    fn agent(&mut self, title: &str, home: &str, more: &[&str]) -> Result<Running, CliError> {
+        let started = Instant::now();
+        let mut command = Command::new(&self.program);
+        let args = [&["--home", home, "agent", "run"], more].concat();
+        command.args(&args);
         self.place(&mut command);
         let running = Running::start(command)?;
-        let shown = format!("$ souverain --home {home} agent run");
+        let shown = format!("$ souverain {}", args.join(" "));
         self.show(title, &shown, started.elapsed(), &running.told)?;
         if running.address().is_none() {
             return Err(CliError::failed(format!(

@@ -43,6 +43,11 @@ impl Running {
             .filter_map(|l| l.strip_prefix("listening "));
         addresses.find(|address| address.contains("/tcp/"))
     }
+
+    /// Where it serves over HTTP.
+    pub(super) fn http(&self) -> Option<&str> {
+        self.told.lines().find_map(|l| l.strip_prefix("http "))
+    }
 }
 
 impl Drop for Running {
