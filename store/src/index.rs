@@ -148,6 +148,22 @@ impl Blocks {
     }
 }
 
+/// Removes what a process that was killed had begun to write of a snapshot of sled's own. sled 0.34.7 writes such a
+/// file under this name before it puts it in its place, and takes one that it finds for a snapshot that is damaged.
+/// Nobody needs it: the one before is still there, or all is read from sled's log.
+fn remove_unfinished(dir: &Path, disk: &Disk) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            tracing::info!(%name, "an unfinished snapshot of the index is removed");
+            disk.remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// What one commit changes.
 #[derive(Debug, Default)]
 pub(crate) struct Changes<'a> {
@@ -188,6 +204,7 @@ impl std::fmt::Debug for Index {
 impl Index {
     /// Opens the index in a directory, which must be there.
     pub(crate) fn open(dir: &Path, disk: &Disk) -> io::Result<Self> {
+        remove_unfinished(dir, disk)?;
         let began = Instant::now();
         let mut db = None;
         disk.step(|_| {

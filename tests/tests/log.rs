@@ -41,7 +41,7 @@ fn a_killed_operation_never_has_another_signed_in_its_place() {
     let mut known = entries(&sandbox);
     let mut acknowledged = 0;
     for round in 0..kills() {
-        let args = group(&format!("g{round}"));
+        let args = group(&format!("g{}", round % 16));
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let mut command = sandbox.command(&args);
         command.stdout(Stdio::piped()).stderr(Stdio::null());
@@ -124,5 +124,6 @@ fn on_a_full_disk_nothing_is_acknowledged_and_the_log_holds() {
     assert_eq!(run(&["log", "auditor", "list"]).succeeded().stdout, "");
     fs::remove_file(filler).expect("removes");
     let _ = run(&["log", "auditor", "add", auditor]).succeeded();
-    assert_eq!(entries(), full + 1);
+    // And if there was room for the entry and not for its checkpoint, it is told now.
+    assert!((full + 1..=full + 2).contains(&entries()), "{full}");
 }

@@ -211,3 +211,24 @@ fn a_good_copy_takes_the_place_of_a_damaged_one() {
     assert_eq!(store.value(Table::Damaged, &key).unwrap(), None);
     assert_eq!(store.blocks().unwrap(), counted);
 }
+
+#[test]
+fn what_a_kill_left_of_the_indexs_own_snapshot_is_in_nobodys_way() {
+    for (name, content) in [
+        ("snap.FFFFFFFFFFFFFFFF.generating", &b""[..]),
+        ("snap.0000000000000000.generating", &[7; 100]),
+    ] {
+        let home = filled();
+        let path = home.path().join("index").join(name);
+        std::fs::write(&path, content).unwrap();
+        let store = Store::open_read(home.path(), "test").unwrap();
+        assert_eq!(store.blocks().unwrap().count, 3);
+        drop(store);
+        assert!(!path.exists());
+        std::fs::write(&path, content).unwrap();
+        let store = Store::open(home.path(), "test").unwrap();
+        store.put(block(9, 10)).unwrap();
+        store.commit().unwrap();
+        assert_eq!(store.blocks().unwrap().count, 4);
+    }
+}
