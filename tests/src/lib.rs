@@ -2,9 +2,11 @@
 
 pub mod disk;
 pub mod forge;
+pub mod forge_log;
 pub mod helia;
 pub mod http;
 pub mod kubo;
+pub mod log;
 pub mod node;
 pub mod packs;
 pub mod peer;
@@ -13,5 +15,6 @@ pub mod postgres;
 pub mod program;
 pub mod relay;
 pub mod running;
+pub mod tlog;
 pub mod web;
 pub mod wire;
