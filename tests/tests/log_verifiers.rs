@@ -164,6 +164,14 @@ fn the_log_of_an_agent_holds_while_it_grows_and_so_do_its_proofs() {
         let path = sandbox.path(&name);
         proof_holds_and_another_does_not(&path, &vkey);
     }
+    sandbox.ok(&["log", "key", "rotate"]);
+    let new = sandbox.ok(&["log", "vkey"]);
+    assert_ne!(new, vkey);
+    holds_for_others(&url, &new, 301);
+    let given_up = tlog(&["check", &url, &vkey]);
+    let text = "note has no verifiable signatures";
+    assert!(given_up.stderr.contains(text), "{given_up:#?}");
+    sandbox.ok(&["log", "verify", &url, "--vkey", &vkey]);
     agent.stop();
 }
 
