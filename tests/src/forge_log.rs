@@ -298,7 +298,17 @@ impl<'a> Honest<'a> {
         let mut root = self.root;
         root[0] ^= 1;
         let strange = checkpoint(stranger, self.signing.vkey().name(), SIZE, self.root);
+        let another = Signing::begin(stranger, 2).entries(256);
+        let beginning = Static::new(&another).0.under(&strange);
         vec![
+            Forgery {
+                name: "another log under the name of this one, of which no more than the beginning is there",
+                files: beginning,
+                ours: Some("is not that of the key"),
+                tlog: Some("note has no verifiable signatures"),
+                fsck: Some("note has no verifiable signatures"),
+                remembering: Some("note has no verifiable signatures"),
+            },
             Forgery {
                 name: "another key signed the checkpoint",
                 files: files().under(strange),
