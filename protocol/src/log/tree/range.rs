@@ -90,7 +90,7 @@ fn is_outside(of: &Range<u64>, range: &Range<u64>) -> bool {
 /// The largest subtrees without a leaf of the range, from left to right.
 fn outside(range: &Range<u64>, size: u64) -> Vec<Range<u64>> {
     let mut found = Vec::new();
-    let mut todo = vec![0..size];
+    let mut todo: Vec<_> = std::iter::once(0..size).collect();
     while let Some(subtree) = todo.pop() {
         if is_outside(&subtree, range) {
             found.push(subtree);
