@@ -13,6 +13,7 @@ pub mod fork;
 pub mod keys;
 pub mod policy;
 pub mod proof;
+pub mod replica;
 #[cfg(test)]
 mod testing;
 pub mod tile;
