@@ -253,6 +253,11 @@ impl SignedCheckpoint {
         &self.0.note
     }
 
+    /// The same with no other line under it than the one of a key that counts.
+    pub(super) fn only<const TYPE: u8>(&self, key: &SignerKey<TYPE>) -> Result<Self, NoteError> {
+        self.0.only(key).map(Self)
+    }
+
     /// Puts the signature line of another signer under it, unchecked.
     ///
     /// # Errors

@@ -16,6 +16,8 @@ pub const HEADS_PER_MESSAGE_MAX: usize = 1024;
 pub const HEADS_SIZE_MAX: usize = 1 << 20;
 /// Most entries in a range.
 pub const RANGE_ENTRIES_MAX: usize = 4096;
+/// How many are asked for, at least, of a peer that is slow.
+pub const RANGE_ENTRIES_MIN: u64 = 64;
 /// Most bytes of entries in a range.
 pub const RANGE_SIZE_MAX: usize = 1 << 20;
 /// Most entries ahead of a range that tell of the log's keys.
@@ -35,6 +37,8 @@ pub const SETTLED_PER_ORIGIN_MAX: usize = 16;
 pub const HOLDERS_PER_ORIGIN_MAX: usize = 8;
 /// Most fork proofs about a log, beside the one that froze it, that are kept because of a replica.
 pub const FORKS_PER_ORIGIN_MAX: usize = 4;
+/// Most fork proofs that cannot be checked until more of a log is known.
+pub const UNJUDGED_FORKS_MAX: usize = 64;
 
 /// Most requests that are not answered yet.
 pub const REQUESTS_MAX: usize = 32;
@@ -53,8 +57,8 @@ pub const CHECKS_SAVED_MAX: u64 = 4_096;
 
 /// How often heads are exchanged, in milliseconds, at least and at most.
 pub const EXCHANGE_EVERY_MS: [u64; 2] = [25_000, 35_000];
-/// How soon, if something is wanted that no peer is known to have.
-pub const EXCHANGE_SOON_MS: u64 = 1_000;
+/// How soon after the last time, if something is wanted that no peer is known to have.
+pub const EXCHANGE_SOON_MS: u64 = 10_000;
 /// With how many peers each time.
 pub const EXCHANGE_PEERS: usize = 2;
 /// How long a peer is not told again of a fork that it does not seem to know of, in milliseconds.
