@@ -100,7 +100,7 @@ pub(crate) fn answer(world: &mut World, node: usize, from: usize, message: &Mess
                 origin: request.origin.clone(),
                 from: request.from,
                 size,
-                entries_max: request.entries_max,
+                entries_max: request.entries_max.min(world.settings.range_max),
             };
             let stretch = match request.from < size {
                 true => branch.read(&wanted),

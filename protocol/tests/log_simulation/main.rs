@@ -45,6 +45,11 @@ fn troubled(seed: u64) -> (World, u64) {
         delay_us: SECOND / 20,
         loss_per_mille: random.below(100),
         duplicates_per_mille: random.below(50),
+        range_max: if random.chance(500) {
+            4096
+        } else {
+            random.between(1, 8)
+        },
     };
     let logs = settings.logs;
     let roles = BTreeMap::from([(0, 1000), (1, 1001)]);
@@ -53,8 +58,8 @@ fn troubled(seed: u64) -> (World, u64) {
     for log in 0..logs {
         let mut at = 3 * SECOND;
         while at < over {
-            at += random.between(SECOND / 2, 6 * SECOND);
-            let entries = random.between(1, 5);
+            at += random.between(SECOND / 2, 8 * SECOND);
+            let entries = random.between(1, 3);
             let rotate = random.chance(60);
             world.at(
                 at,
@@ -320,6 +325,7 @@ fn large(seed: u64, nodes: usize, logs: usize) -> World {
         delay_us: SECOND / 20,
         loss_per_mille: 10,
         duplicates_per_mille: 0,
+        range_max: 4096,
     };
     World::new(seed, settings, BTreeMap::new())
 }
@@ -362,7 +368,7 @@ fn frontiers_are_equal_soon_after_a_partition() {
     let logs = 10;
     let mut world = large(2, nodes, logs);
     world.run(30 * SECOND);
-    let minutes = if is_full() { 30 } else { 5 };
+    let minutes = if is_full() { 30 } else { 10 };
     // The logs are on both sides.
     let groups = (0..nodes).map(|node| node % 2).collect();
     world.at(world.now, Event::Part(groups));
@@ -370,8 +376,8 @@ fn frontiers_are_equal_soon_after_a_partition() {
     let mut at = world.now + SECOND;
     while at < healed - SECOND {
         for log in 0..logs {
-            let (entries, rotate) = (3, false);
-            at += SECOND;
+            let (entries, rotate) = (5, false);
+            at += 3 * SECOND;
             world.at(
                 at,
                 Event::Append {

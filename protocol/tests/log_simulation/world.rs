@@ -37,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) delay_us: u64,
     pub(crate) loss_per_mille: u64,
     pub(crate) duplicates_per_mille: u64,
+    /// Entries that are read at once.
+    pub(crate) range_max: u64,
 }
 
 /// A log, and whose it is.
@@ -76,6 +78,7 @@ pub(crate) struct Node {
     heard: BTreeSet<u64>,
     told: BTreeSet<u64>,
     agreed: BTreeSet<Peer>,
+    started: u64,
     pub(crate) stopped: bool,
     publishing: bool,
     /// Its clock: an offset, and how many millionths it runs fast.
@@ -244,6 +247,7 @@ impl World {
                 heard: BTreeSet::new(),
                 told: BTreeSet::new(),
                 agreed: BTreeSet::new(),
+                started: 0,
                 stopped: false,
                 publishing: false,
                 offset_ms: random.below(1 << 40),
@@ -366,8 +370,9 @@ impl World {
             Event::Backup(node) => self.nodes[node].backup = Some(self.nodes[node].disk.clone()),
             Event::Rollback(node) => {
                 // What nobody saw may be signed again.
+                let up = self.nodes[node].up;
                 let seen = (0..self.nodes.len()).any(|other| self.has_all(other, node));
-                if let Some(backup) = self.nodes[node].backup.take().filter(|_| seen) {
+                if let Some(backup) = self.nodes[node].backup.take().filter(|_| seen && !up) {
                     // Nobody keeps fork proofs and the memory of a witness in backups only: they are for ever.
                     self.nodes[node].disk.logs = backup.logs;
                 }
@@ -396,6 +401,7 @@ impl World {
         state.up = true;
         state.life += 1;
         state.agreed.clear();
+        state.started = self.now;
         state.heard.clear();
         state.told.clear();
         state.publishing = false;
@@ -671,7 +677,12 @@ impl World {
         let log = self.index[&wanted.origin];
         let disk = &self.nodes[node].disk.logs[&log];
         assert!(wanted.size <= disk.size, "only what is kept is read");
-        self.logs[log].branches[disk.branch].read(wanted)
+        let entries_max = wanted.entries_max.min(self.settings.range_max);
+        let wanted = Reading {
+            entries_max,
+            ..wanted.clone()
+        };
+        self.logs[log].branches[disk.branch].read(&wanted)
     }
 
     /// Checks that what is to be kept is one of the histories of the log, as far as it says.
@@ -792,7 +803,10 @@ impl World {
         }
         let state = &self.nodes[node];
         let wanted = self.links[node].len().min(3);
-        if !state.up || state.stopped || state.publishing || state.agreed.len() < wanted {
+        // Peers may have heard of more than they have yet.
+        let early = state.life > 1 && self.now < state.started + 15 * SECOND;
+        let unsure = early || state.agreed.len() < wanted;
+        if !state.up || state.stopped || state.publishing || unsure {
             return;
         }
         self.nodes[node].publishing = true;
@@ -811,6 +825,9 @@ impl World {
     }
 
     fn publish(&mut self, log: usize, entries: u64, rotate: bool) {
+        if !self.is_honest_log(log) {
+            return;
+        }
         let disk = &self.nodes[log].disk.logs[&log];
         let branch = &mut self.logs[log].branches[0];
         assert_eq!(
