@@ -273,8 +273,8 @@ pub enum Effect {
         /// What others saw of it.
         seen: SignedCheckpoint,
     },
-    /// A peer follows the own log and has seen no more of it than there is, or never saw any of it. After a start,
-    /// nothing is to be appended before some peers said so.
+    /// A peer has no more of the own log than there is. After a start, nothing is to be appended before some peers
+    /// said so, and some time has passed, in which they get what they only heard of.
     Agrees {
         /// The peer.
         peer: Peer,

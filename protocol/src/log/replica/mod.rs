@@ -13,6 +13,8 @@ mod log;
 mod peers;
 mod serve;
 mod stretch;
+#[cfg(test)]
+mod tests;
 mod wire;
 mod witness;
 
