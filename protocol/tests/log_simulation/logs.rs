@@ -186,11 +186,13 @@ impl Branch {
     pub(crate) fn checkpoint(&self) -> SignedCheckpoint {
         let size = self.size();
         let checkpoint = Checkpoint::new(self.origin().clone(), size, self.root(size));
+        self.signed(checkpoint.expect("a checkpoint"))
+    }
+
+    /// A checkpoint that the log signs, whatever it says.
+    pub(crate) fn signed(&self, checkpoint: Checkpoint) -> SignedCheckpoint {
         let sign = |text: &[u8]| self.key.sign(text).to_bytes();
-        let signed = checkpoint
-            .expect("a checkpoint")
-            .sign(self.keys().key(), sign);
-        signed.expect("signs")
+        checkpoint.sign(self.keys().key(), sign).expect("signs")
     }
 
     /// As a node has the first entries on its disk.
