@@ -1,7 +1,7 @@
 //! Replicas of logs: following the logs of others, and telling of one's own.
 //!
 //! [`Replica`] decides, and does no I/O: it takes an [`Input`] and the time, and gives [`Effect`]s. What it
-//! hears is verified before it acts on it, and durable before it tells of it: see `docs/log.md`, section 10.
+//! hears is verified before it acts on it, and durable before it tells of it: see `docs/log.md`, section 13.
 //! Connections, gossip, timers, files and secret keys are its caller's, the node.
 
 mod events;
