@@ -228,7 +228,7 @@ impl Args {
                 })
                 .collect(),
         };
-        if audited.forks.iter().any(|blame| *blame == Blame::Log) {
+        if audited.forks.contains(&Blame::Log) {
             return Err(CliError::unverified(format!(
                 "the log {} is proven forked: it told others another story",
                 shown.origin
