@@ -42,13 +42,7 @@ impl Trail {
     /// Says what is about to be done in a home.
     pub(crate) fn begin(&self, home: &Home, action: Action) -> Result<(), CliError> {
         let home = Home::open(home.path())?;
-        let event = Event {
-            action,
-            outcome: Outcome::Ok,
-            peer: None,
-            subject: Vec::new(),
-            details: Vec::new(),
-        };
+        let event = Event::of(action);
         *self.begun.borrow_mut() = Some(Begun { home, event });
         Ok(())
     }

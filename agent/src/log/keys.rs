@@ -7,7 +7,7 @@ use std::path::Path;
 
 use protocol::log::{
     chain::Chain,
-    entry::{Action, Draft, Outcome},
+    entry::{Action, Draft},
     keys::{Control, key_statement, recovery_commitment},
 };
 
@@ -107,13 +107,7 @@ impl OwnLog<'_> {
     }
 
     fn control(&self, action: Action, chain: &Chain, now_ms: u64) -> Result<Draft, LogError> {
-        let event = Event {
-            action,
-            outcome: Outcome::Ok,
-            peer: None,
-            subject: Vec::new(),
-            details: Vec::new(),
-        };
+        let event = Event::of(action);
         Ok(Draft {
             tenant: chain.keys().tenant(),
             seq: chain.next(),

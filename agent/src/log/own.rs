@@ -94,6 +94,20 @@ pub struct Event {
     pub details: Vec<(&'static str, String)>,
 }
 
+impl Event {
+    /// An action of the owner that was done, with nothing more to tell of it yet.
+    #[must_use]
+    pub fn of(action: Action) -> Self {
+        Self {
+            action,
+            outcome: Outcome::Ok,
+            peer: None,
+            subject: Vec::new(),
+            details: Vec::new(),
+        }
+    }
+}
+
 /// Where entries are in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {

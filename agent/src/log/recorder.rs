@@ -4,7 +4,7 @@ use std::thread::{self, JoinHandle};
 
 use cid::Cid;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use protocol::log::entry::{Action, Outcome};
+use protocol::log::entry::Action;
 
 use super::{Event, LogError, OwnLog, now_ms};
 use crate::home::{Home, HomeError};
@@ -28,7 +28,7 @@ impl Recorder {
     /// The log cannot be written.
     pub(crate) fn start(home: &Home, session: [u8; 16]) -> Result<Self, LogError> {
         let home = Home::open(home.path()).map_err(LogError::Key)?;
-        OwnLog::new(&home, session).record(now_ms(), &[event(Action::AGENT_START)])?;
+        OwnLog::new(&home, session).record(now_ms(), &[Event::of(Action::AGENT_START)])?;
         let (events, waiting) = bounded(WAITING_MAX);
         let thread = thread::Builder::new()
             .name("log".to_owned())
@@ -52,7 +52,7 @@ impl Recorder {
         self.tell(Event {
             peer: Some(peer),
             subject: vec![cid],
-            ..event(Action::SERVE)
+            ..Event::of(Action::SERVE)
         });
     }
 
@@ -67,23 +67,13 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        self.tell(event(Action::AGENT_STOP));
+        self.tell(Event::of(Action::AGENT_STOP));
         drop(self.events.take());
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
             tracing::error!("the log of the agent ended before its end");
         }
-    }
-}
-
-fn event(action: Action) -> Event {
-    Event {
-        action,
-        outcome: Outcome::Ok,
-        peer: None,
-        subject: Vec::new(),
-        details: Vec::new(),
     }
 }
 
