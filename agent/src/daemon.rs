@@ -12,18 +12,26 @@ use std::{
 };
 
 use libp2p::Multiaddr;
+use protocol::log::checkpoint::Origin;
 use rustix::fs::{FlockOperation, flock};
 use store::{Store, StoreError};
 use tokio::{
     runtime::{Builder, Runtime},
+    sync::oneshot,
     task::JoinHandle,
 };
 
 use crate::{
     control::{Service, Socket},
+    federation::{Federation, FederationError},
     home::Home,
     http::{HttpError, HttpOptions, Server},
-    log::{LogError, recorder::Recorder},
+    log::{
+        LogError, OwnLog,
+        following::{self, Following},
+        now_ms,
+        recorder::Recorder,
+    },
     node::{self, NodeError, NodeOptions},
     sharing::SharingError,
     shelf::Shelf,
@@ -42,6 +50,8 @@ pub struct Daemon {
     service: Arc<Service>,
     addresses: Vec<Multiaddr>,
     http: Option<Server>,
+    following: Following,
+    ended: oneshot::Receiver<LogError>,
     socket: Socket,
     runtime: Runtime,
     _lock: File,
@@ -83,6 +93,9 @@ pub enum DaemonError {
     /// The system gives no threads or timers.
     #[error("cannot start the threads of the agent")]
     Threads(#[source] io::Error),
+    /// Whose logs are followed cannot be read.
+    #[error(transparent)]
+    Federation(#[from] FederationError),
     /// The node's task ended by itself.
     #[error("the node stopped by itself")]
     Ended,
@@ -101,15 +114,31 @@ impl Daemon {
     ) -> Result<Self, DaemonError> {
         let lock = lock(home.path())?;
         let store = Arc::new(Store::open_read(home.path(), "agent")?);
-        let recorder = Recorder::start(home, session)?;
+        let vkey = OwnLog::new(home, session).record(now_ms(), &[])?.vkey;
+        let origin = Origin::new(vkey.name()).map_err(LogError::from)?;
+        let (ends, port) = following::port();
+        let told = port.told.clone();
+        let (standing, agreed) = crossbeam_channel::unbounded();
+        let alone = Federation::load(home.path())?.members().next().is_none();
+        let agreed = (!alone).then_some(agreed);
+        let recorder = Recorder::start(home, session, agreed, told.clone())?;
         let shelf = Arc::new(Shelf::recorded(store, recorder));
         shelf.refresh()?;
         let runtime = threads()?;
         let http =
             http.map(|http| runtime.block_on(Server::bind(home.path(), http, shelf.clone())));
         let http = http.transpose()?;
-        let (node, addresses, task) =
-            runtime.block_on(node::start(home.node_key(), options, shelf.clone()))?;
+        let (node, addresses, task) = runtime.block_on(node::start(
+            home.node_key(),
+            options,
+            shelf.clone(),
+            Some(port),
+        ))?;
+        let (end, ended) = oneshot::channel();
+        let following = {
+            let _entered = runtime.enter();
+            Following::start(home.path(), &origin, ends, told.clone(), standing, end)?
+        };
         runtime.block_on(node.changed(shelf.public()));
         let socket = {
             let _entered = runtime.enter();
@@ -125,7 +154,10 @@ impl Daemon {
                 home: home.path().to_owned(),
                 node,
                 shelf,
+                told,
             }),
+            following,
+            ended,
             addresses,
             http,
             socket,
@@ -155,24 +187,26 @@ impl Daemon {
             mut node,
             service,
             http,
+            following,
+            ended,
             socket,
             runtime,
             ..
         } = self;
-        let ended = runtime.block_on(async {
-            let stop = watch(stop)?;
+        let because = runtime.block_on(async {
+            let stop = watch(stop).map_err(DaemonError::Threads)?;
             tokio::select! {
-                () = socket.serve(service.clone()) => Ok(true),
-                () = serve(http.as_ref()) => Ok(true),
-                _ = &mut node => Ok(true),
-                readable = stop.readable() => readable.map(|()| false),
+                () = socket.serve(service.clone()) => Err(DaemonError::Ended),
+                () = serve(http.as_ref()) => Err(DaemonError::Ended),
+                _ = &mut node => return Err(DaemonError::Ended),
+                error = ended => Err(error.map_or(DaemonError::Ended, DaemonError::Log)),
+                readable = stop.readable() => readable.map_err(DaemonError::Threads),
             }
         });
         drop((http, socket));
-        match ended {
-            Ok(true) => return Err(DaemonError::Ended),
-            Ok(false) => {}
-            Err(cause) => return Err(DaemonError::Threads(cause)),
+        if matches!(because, Err(DaemonError::Ended | DaemonError::Threads(_))) {
+            drop(following);
+            return because;
         }
         // A pull that is under way ends too: what came is committed.
         runtime.block_on(async {
@@ -181,8 +215,9 @@ impl Daemon {
                 tracing::warn!(%error, "the node did not stop cleanly");
             }
         });
+        drop(following);
         tracing::info!("agent stopped");
-        Ok(())
+        because
     }
 }
 

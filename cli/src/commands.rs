@@ -13,6 +13,7 @@ mod list;
 mod log;
 mod man;
 mod migrate;
+mod peer;
 mod pin;
 mod pull;
 mod quickstart;
@@ -45,6 +46,8 @@ pub(crate) enum Command {
     Migrate(migrate::Args),
     Share(share::Args),
     Group(group::Args),
+    #[command(subcommand)]
+    Peer(peer::Command),
     #[command(subcommand)]
     Pin(pin::Command),
     #[command(subcommand)]
@@ -84,6 +87,7 @@ impl Command {
             Self::Migrate(args) => args.run(context),
             Self::Share(args) => args.run(context),
             Self::Group(args) => args.run(context),
+            Self::Peer(command) => command.run(context),
             Self::Pin(command) => command.run(context),
             Self::Log(command) => command.run(context),
             Self::Agent(command) => command.run(context),

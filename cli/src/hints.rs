@@ -8,6 +8,7 @@ use agent::{
     control::{ControlError, FailureKind},
     daemon::DaemonError,
     export::ExportError,
+    federation::{FederationError, InviteError},
     handover::HandoverError,
     home::HomeError,
     http::HttpError,
@@ -29,7 +30,7 @@ use agent::{
 use protocol::{
     car::CarError,
     keys::capsule::CapsuleError,
-    log::{bundle::BundleError, policy::PolicyError, proof::ProofError},
+    log::{bundle::BundleError, fork::ForkError, policy::PolicyError, proof::ProofError},
     manifest::ManifestError,
     seal::OpenError,
     snapshot::Damage,
@@ -57,6 +58,8 @@ const MAKE_ROOM_AND_GO_ON: &str =
 const PASSPHRASE: &str = "set SOUVERAIN_PASSPHRASE or pass `--passphrase-file FILE`";
 const TARGETS: &str =
     "a TARGET is a directory, `sqlite:PATH` or `postgres://USER@HOST/DATABASE`, as the source was";
+const FORK: &str = "it proves nothing against anybody";
+const INVITE: &str = "pass what `souverain peer invite` printed, whole and in quotes";
 const UNDAMAGED_FILE: &str = "take an undamaged copy of the file";
 const RESCUE: &str = "keep a copy of the home as it is; in a new home, `souverain --home NEW init` and \
                       `souverain --home NEW car import HOME/packs/*.car` take in all that is undamaged";
@@ -139,12 +142,14 @@ fn unwrapped<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) 
             Some(DaemonError::Store(e)) => Some(e),
             Some(DaemonError::Http(e)) => Some(e),
             Some(DaemonError::Log(e)) => Some(e),
+            Some(DaemonError::Federation(e)) => Some(e),
             _ => None,
         },
         e if e.is::<LogError>() => match e.downcast_ref() {
             Some(LogError::Store(e)) => Some(e),
             Some(LogError::Key(e)) => Some(e),
             Some(LogError::Details(e)) => Some(e),
+            Some(LogError::Federation(e)) => Some(e),
             _ => None,
         },
         e if e.is::<ProveError>() => match e.downcast_ref() {
@@ -243,6 +248,9 @@ fn about(error: &(dyn Error + 'static)) -> Option<Advice> {
         .or_else(|| of(error, about_bundle))
         .or_else(|| of(error, |_: &BundleError| Some(unverified(BUNDLE))))
         .or_else(|| of(error, about_policy))
+        .or_else(|| of(error, |_: &ForkError| Some(unverified(FORK))))
+        .or_else(|| of(error, |_: &InviteError| Some(usage(INVITE))))
+        .or_else(|| of(error, about_federation))
         .or_else(|| of(error, about_details))
         .or_else(|| of(error, about_daemon))
         .or_else(|| of(error, about_node))
@@ -313,6 +321,12 @@ fn about_log(error: &LogError) -> Option<Advice> {
         | LogError::Keys { .. }
         | LogError::Entry { .. }
         | LogError::Checkpoint(_) => unverified(LOG_DAMAGED),
+        LogError::Behind { .. } => unverified(
+            "the home was restored from an older backup, or its log's key is used elsewhere: put back the latest copy of the home; nothing more is signed until then",
+        ),
+        LogError::Forked { .. } => unverified(
+            "nothing more is signed with its keys; `souverain log fork FILE` checks the proof, and `souverain init` makes a home with a new log",
+        ),
         LogError::OtherKey { .. } => failed(
             "put back the key `log-N.key` of this number; never make another home of the same name",
         ),
@@ -502,6 +516,14 @@ fn about_car(error: &CarError) -> Option<Advice> {
             unverified(UNDAMAGED_FILE)
         }
         CarError::Io(_) => return None,
+    })
+}
+
+fn about_federation(error: &FederationError) -> Option<Advice> {
+    Some(match error {
+        FederationError::Malformed { .. } => failed("put back what it said, or delete the line"),
+        FederationError::Full => failed("`souverain peer remove` makes room"),
+        FederationError::Io { .. } => return None,
     })
 }
 

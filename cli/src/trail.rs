@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 
 use agent::{
+    control::Client,
     home::Home,
     log::{Event, OwnLog, now_ms},
 };
@@ -100,6 +101,12 @@ impl Trail {
     fn record(&self, begun: &Begun) -> Result<(), CliError> {
         let log = OwnLog::new(&begun.home, self.session.into_bytes());
         log.record(now_ms(), std::slice::from_ref(&begun.event))?;
+        if let Some(agent) = Client::connect(begun.home.path())
+            && let Err(error) = agent.log_grew()
+        {
+            // It looks for itself every few seconds.
+            tracing::debug!(%error, "the agent is not told that the log grew");
+        }
         Ok(())
     }
 }

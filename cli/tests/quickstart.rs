@@ -21,7 +21,10 @@ fn tells_the_whole_story_and_cleans_up() {
         "$ souverain --home here agent run",
         "are the same on both sides",
         "entries hold",
-        "is in souverain/bafy",
+        ": export bafy",
+        "$ souverain --home here peer add \"$(souverain --home there peer invite)\"",
+        "$ souverain --home beside log prove bafy",
+        "log verify proof-there.txt",
         "entries 0 to ",
         "Error: the bundle",
         "restored/files differ in 0 places",
@@ -48,9 +51,9 @@ fn keeps_its_directory_if_asked_and_tells_scripts_each_step() {
     );
     assert!(sandbox.path("kept/restored/shop.sqlite").is_file());
     assert!(sandbox.path("kept/folder/recover.sh").is_file());
-    for home in ["here", "there"] {
+    for home in ["here", "there", "beside"] {
         let socket = sandbox.path("kept").join(home).join("agent.sock");
-        assert!(!socket.exists(), "both agents stopped cleanly");
+        assert!(!socket.exists(), "all agents stopped cleanly");
     }
     assert!(
         sandbox.path("kept/recovered").is_dir(),

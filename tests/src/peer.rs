@@ -120,9 +120,14 @@ impl RawPeer {
     /// Opens a stream and sends these bytes as they are. Nothing if the peer at the other end does
     /// not take them. The stream stays open as long as what is returned.
     pub fn send_raw(&self, to: PeerId, bytes: &[u8]) -> Option<Stream> {
+        self.send_by(to, PROTOCOL, bytes)
+    }
+
+    /// The same, on a stream of any protocol.
+    pub fn send_by(&self, to: PeerId, protocol: StreamProtocol, bytes: &[u8]) -> Option<Stream> {
         let mut control = self.control.clone();
         self.runtime.block_on(async move {
-            let mut stream = control.open_stream(to, PROTOCOL).await.ok()?;
+            let mut stream = control.open_stream(to, protocol).await.ok()?;
             stream.write_all(bytes).await.ok()?;
             stream.flush().await.ok()?;
             Some(stream)

@@ -81,10 +81,25 @@ impl Client {
     /// It does not answer, or could not.
     pub fn refresh(mut self) -> Result<(), ControlError> {
         self.ask(&Request::Refresh)?;
-        match self.reply(REFRESH_WAIT)? {
-            Reply::Done => Ok(()),
-            other => Err(unexpected(other)),
-        }
+        self.done(REFRESH_WAIT)
+    }
+
+    /// Lets the agent tell its peers that the log of the home grew.
+    ///
+    /// # Errors
+    /// It does not answer, or could not.
+    pub fn log_grew(mut self) -> Result<(), ControlError> {
+        self.ask(&Request::Grew)?;
+        self.done(LINE_WAIT)
+    }
+
+    /// Lets the agent take in changes of the federation. They hold when this returns.
+    ///
+    /// # Errors
+    /// It does not answer, or could not.
+    pub fn federation_changed(mut self) -> Result<(), ControlError> {
+        self.ask(&Request::Federation)?;
+        self.done(REFRESH_WAIT)
     }
 
     /// Lets the agent pull a snapshot, or a part of it, and follows how far it is.
@@ -118,6 +133,13 @@ impl Client {
                 Reply::Pulled(report) => return Ok(report),
                 other => return Err(unexpected(other)),
             }
+        }
+    }
+
+    fn done(&mut self, wait: Duration) -> Result<(), ControlError> {
+        match self.reply(wait)? {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(other)),
         }
     }
 

@@ -15,6 +15,10 @@ pub(crate) enum Request {
     Status,
     /// Take in changes of who may have what.
     Refresh,
+    /// Take in that the log of the home grew.
+    Grew,
+    /// Take in changes of the federation.
+    Federation,
     /// Pull a snapshot.
     Pull {
         /// Its root.

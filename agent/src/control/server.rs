@@ -20,7 +20,7 @@ use tokio::{
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
     runtime,
-    sync::Semaphore,
+    sync::{Semaphore, mpsc::UnboundedSender, oneshot},
     task::spawn_blocking,
     time::timeout,
 };
@@ -30,6 +30,7 @@ use super::{
     Request, is_trusted,
 };
 use crate::{
+    log::following::Told,
     node::{self, Handle, Multiaddr},
     progress::Progress,
     pull::{self, Arrivals, GatewayUrl, Named, PullError, PullReport, Scope},
@@ -49,6 +50,7 @@ pub(crate) struct Service {
     pub(crate) home: PathBuf,
     pub(crate) node: Handle,
     pub(crate) shelf: Arc<Shelf>,
+    pub(crate) told: UnboundedSender<Told>,
 }
 
 impl Socket {
@@ -119,6 +121,8 @@ async fn answer(stream: UnixStream, service: &Service) -> io::Result<()> {
     let reply = match serde_json::from_slice(&line) {
         Ok(Request::Status) => service.status().await,
         Ok(Request::Refresh) => service.refresh().await,
+        Ok(Request::Grew) => service.tell(Told::Grew),
+        Ok(Request::Federation) => service.federation().await,
         Ok(Request::Pull {
             root,
             scope,
@@ -163,6 +167,25 @@ impl Service {
             }
             Ok(Err(error)) => Reply::failed(&error, FailureKind::Other),
             Err(error) => Reply::failed(&error, FailureKind::Other),
+        }
+    }
+
+    fn tell(&self, told: Told) -> Reply {
+        match self.told.send(told) {
+            Ok(()) => Reply::Done,
+            Err(_) => Reply::failed(&node::Stopped, FailureKind::Other),
+        }
+    }
+
+    async fn federation(&self) -> Reply {
+        let (reply, answer) = oneshot::channel();
+        if self.told.send(Told::Federation(reply)).is_err() {
+            return Reply::failed(&node::Stopped, FailureKind::Other);
+        }
+        match answer.await {
+            Ok(Ok(())) => Reply::Done,
+            Ok(Err(error)) => Reply::failed(&error, FailureKind::Other),
+            Err(_) => Reply::failed(&node::Stopped, FailureKind::Other),
         }
     }
 

@@ -2,15 +2,10 @@
 //!
 //! `HOME/log/auditors.txt`, recipients one a line. What was sealed before stays sealed to whom it was.
 
-use std::{
-    fs::Permissions,
-    io::{self, Write},
-    os::unix::fs::PermissionsExt,
-    path::PathBuf,
-};
+use std::io;
 
 use super::{details::DetailsError, places::auditors_file};
-use crate::{home::Home, keys::RecipientSet};
+use crate::{durable_file, home::Home, keys::RecipientSet};
 
 /// The auditors, if there are any.
 ///
@@ -33,7 +28,7 @@ pub fn set_auditors(home: &Home, auditors: Option<&RecipientSet>) -> Result<(), 
     let done = match auditors {
         Some(auditors) => {
             let lines = auditors.strings().map(|line| format!("{line}\n"));
-            replace(&path, lines.collect::<String>().as_bytes())
+            durable_file::replace(&path, lines.collect::<String>().as_bytes())
         }
         None => match std::fs::remove_file(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -41,16 +36,4 @@ pub fn set_auditors(home: &Home, auditors: Option<&RecipientSet>) -> Result<(), 
         },
     };
     done.map_err(|cause| DetailsError::Write { path, cause })
-}
-
-/// Puts a file in the place of another, durably: after a crash there is one of the two, whole.
-fn replace(path: &PathBuf, content: &[u8]) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(path);
-    let mut file = tempfile::Builder::new()
-        .permissions(Permissions::from_mode(0o600))
-        .tempfile_in(directory)?;
-    file.write_all(content)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|failed| failed.error)?;
-    std::fs::File::open(directory)?.sync_all()
 }

@@ -4,8 +4,11 @@
 //! entry says and how it is checked is `protocol::log`'s; the files are `store::log`'s.
 
 mod auditors;
+mod behind;
 mod bundle;
 pub mod details;
+pub(crate) mod following;
+mod forks;
 pub mod key;
 mod keys;
 mod own;
@@ -22,6 +25,7 @@ use store::{StoreError, log::LogReader};
 
 pub use auditors::{auditors, set_auditors};
 pub use bundle::{BundleFileError, Inclusions, is_bundle, verify_bundle, write_bundle};
+pub use forks::{KeptFork, kept_forks};
 pub use own::{Event, LogError, OwnLog, Recorded, keys_of};
 pub use prove::{ProveError, find, prove, prove_entry};
 pub use source::{LogSource, SourceError};

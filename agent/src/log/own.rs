@@ -4,11 +4,13 @@
 //! other entry, and kept. Then entries are signed and staged, a checkpoint over all of them is signed, and it
 //! takes the place of the one before. When that is durable, it is told.
 
+use std::path::Path;
+
 use cid::Cid;
 use protocol::{
     log::{
         chain::{Chain, ChainError},
-        checkpoint::{Checkpoint, CheckpointError, UnverifiedCheckpoint},
+        checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint, UnverifiedCheckpoint},
         entry::{Action, Draft, EntryError, Outcome, Session, Tenant, UnverifiedEntry},
         keys::{Control, KeyError, KeyHistory, recovery_commitment},
     },
@@ -20,11 +22,15 @@ use store::{
 };
 
 use super::{
+    behind,
     details::{self, DetailsError},
     key::LogKey,
     places::own_dir,
 };
-use crate::home::{Home, HomeError};
+use crate::{
+    federation::FederationError,
+    home::{Home, HomeError},
+};
 
 /// Why nothing can be appended to the log, or read of it.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +80,23 @@ pub enum LogError {
     /// There is no log yet.
     #[error("the home has no log yet")]
     Empty,
+    /// Others saw a later state of the log: the home was restored from a backup, or its key is used elsewhere.
+    #[error("others saw {seen} entries of the log, and the home has {size}")]
+    Behind {
+        /// How many others saw.
+        seen: u64,
+        /// How many there are.
+        size: u64,
+    },
+    /// It is proven that the log has two histories.
+    #[error("the log was forked: {} proves it", proof.display())]
+    Forked {
+        /// The proof.
+        proof: std::path::PathBuf,
+    },
+    /// Whose logs are followed cannot be read.
+    #[error(transparent)]
+    Federation(#[from] FederationError),
     /// The operating system gave no random bytes.
     #[error("the operating system gave no random bytes")]
     Random,
@@ -129,7 +152,7 @@ pub struct OwnLog<'a> {
 }
 
 /// Whether an entry changes the log's keys, and so is needed to check all that come after.
-pub(crate) fn is_control(entry: &[u8]) -> bool {
+pub(super) fn is_control(entry: &[u8]) -> bool {
     UnverifiedEntry::parse(entry).is_ok_and(|entry| entry.draft_unverified().control.is_some())
 }
 
@@ -175,6 +198,7 @@ impl<'a> OwnLog<'a> {
             Some(reader) => Some(Chain::resume(keys_of(&reader)?)),
             None => None,
         };
+        may_sign(self.home.path(), writer.size())?;
         let chain = self.recover(chain, &mut writer, recovered, now_ms)?;
         Ok((writer, chain))
     }
@@ -278,32 +302,7 @@ impl<'a> OwnLog<'a> {
         recovered: Vec<Vec<u8>>,
         now_ms: u64,
     ) -> Result<Chain, LogError> {
-        let mut whole = Vec::new();
-        for entry in recovered {
-            let index = chain.as_ref().map_or(0, Chain::next);
-            let parsed = match UnverifiedEntry::parse(&entry) {
-                Ok(parsed) => parsed,
-                // A later version of the program staged it, and only that one may go on.
-                Err(reason @ EntryError::LaterVersion { .. }) => {
-                    return Err(LogError::Entry { index, reason });
-                }
-                Err(_) => break,
-            };
-            let is_next = match &mut chain {
-                Some(chain) => chain.push(parsed).is_ok(),
-                None => match Chain::begin(parsed) {
-                    Ok((begun, _)) => {
-                        chain = Some(begun);
-                        true
-                    }
-                    Err(_) => false,
-                },
-            };
-            if !is_next {
-                break;
-            }
-            whole.push(entry);
-        }
+        let whole = go_on(&mut chain, recovered, u64::MAX)?;
         if !whole.is_empty() {
             tracing::info!(entries = whole.len(), "entries that a crash left are kept");
             writer.stage(&whole)?;
@@ -347,6 +346,60 @@ impl<'a> OwnLog<'a> {
     }
 }
 
+/// The entries that a crash left which are the next of a log, up to so many, and puts them on its chain.
+///
+/// # Errors
+/// A later version of the program staged one, and only that one may go on.
+pub(super) fn go_on(
+    chain: &mut Option<Chain>,
+    recovered: Vec<Vec<u8>>,
+    most: u64,
+) -> Result<Vec<Vec<u8>>, LogError> {
+    let mut whole = Vec::new();
+    for entry in recovered {
+        if whole.len() as u64 == most {
+            break;
+        }
+        let index = chain.as_ref().map_or(0, Chain::next);
+        let parsed = match UnverifiedEntry::parse(&entry) {
+            Ok(parsed) => parsed,
+            Err(reason @ EntryError::LaterVersion { .. }) => {
+                return Err(LogError::Entry { index, reason });
+            }
+            Err(_) => break,
+        };
+        let is_next = match chain {
+            Some(chain) => chain.push(parsed).is_ok(),
+            None => match Chain::begin(parsed) {
+                Ok((begun, _)) => {
+                    *chain = Some(begun);
+                    true
+                }
+                Err(_) => false,
+            },
+        };
+        if !is_next {
+            break;
+        }
+        whole.push(entry);
+    }
+    Ok(whole)
+}
+
+/// Whether the key of the log may sign more: not if it was seen to have signed what is not here, or to have forked it.
+fn may_sign(home: &Path, size: u64) -> Result<(), LogError> {
+    if let Some(seen) = behind::seen(home)? {
+        let seen = seen.checkpoint_unverified().size();
+        if seen > size {
+            return Err(LogError::Behind { seen, size });
+        }
+    }
+    match behind::forked(home) {
+        Some(proof) => Err(LogError::Forked { proof }),
+        None => Ok(()),
+    }
+}
+
 /// The keys of a log up to its head, out of the entries that change them and the last one; and checks that they
 /// signed its checkpoint.
 ///
@@ -367,16 +420,24 @@ pub fn keys_of(reader: &LogReader) -> Result<KeyHistory, LogError> {
             keys.admit(read(index)?).map_err(failed(index))?;
         }
     }
+    signed_head(reader, &keys).map(|_| keys)
+}
+
+/// The checkpoint of a log, which its keys signed.
+///
+/// # Errors
+/// They did not.
+pub(super) fn signed_head(
+    reader: &LogReader,
+    keys: &KeyHistory,
+) -> Result<SignedCheckpoint, LogError> {
     let checkpoint = UnverifiedCheckpoint::parse(&reader.head().note)?;
-    let mut refused = Err(CheckpointError::Malformed(
-        "no key of the log could sign it",
-    ));
-    for key in keys.checkpoint_keys(size) {
-        refused = checkpoint.clone().verify(key).map(drop);
-        if refused.is_ok() {
-            break;
+    let mut refused = CheckpointError::Malformed("no key of the log could sign it");
+    for key in keys.checkpoint_keys(reader.head().size) {
+        match checkpoint.clone().verify(key) {
+            Ok(signed) => return Ok(signed),
+            Err(error) => refused = error,
         }
     }
-    refused?;
-    Ok(keys)
+    Err(refused.into())
 }

@@ -47,11 +47,11 @@ impl From<StoreError> for ProveError {
 }
 
 /// The last entry that is about a CID, or is the one of this CID: of those that tell of what was done, or if
-/// there are none, of what was not.
+/// there are none, of what was not. Only entries of an action count, if one is named.
 ///
 /// # Errors
 /// There is none, or the log cannot be read.
-pub fn find(reader: &LogReader, cid: &Cid) -> Result<u64, ProveError> {
+pub fn find(reader: &LogReader, cid: &Cid, action: Option<&str>) -> Result<u64, ProveError> {
     let mut undone = None;
     let mut end = reader.head().size;
     while end > 0 {
@@ -64,6 +64,9 @@ pub fn find(reader: &LogReader, cid: &Cid) -> Result<u64, ProveError> {
             let draft = entry.draft_unverified();
             if entry.cid() == *cid {
                 return Ok(index);
+            }
+            if action.is_some_and(|action| draft.action.as_str() != action) {
+                continue;
             }
             if draft.subject.contains(cid) {
                 if draft.outcome == Outcome::Ok {

@@ -1,18 +1,30 @@
 //! What the agent's threads do, on its way into the log: one thread appends it, in batches.
 
-use std::thread::{self, JoinHandle};
+use std::{
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
 
 use cid::Cid;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use protocol::log::entry::Action;
+use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Event, LogError, OwnLog, now_ms};
+use super::{
+    Event, LogError, OwnLog,
+    following::{Standing, Told},
+    now_ms,
+};
 use crate::home::{Home, HomeError};
 
 /// Events that wait for the log.
 const WAITING_MAX: usize = 1024;
 /// Entries that one checkpoint is signed for, at most.
 const BATCH_MAX: usize = 256;
+/// How long it is waited for a member that knows the log.
+const AGREEMENT_WAIT: Duration = Duration::from_secs(5);
+/// How long it is waited for other members then.
+const OTHERS_WAIT: Duration = Duration::from_millis(500);
 
 /// Tells the log of an agent what happens. What was told is in the log when this is dropped.
 #[derive(Debug)]
@@ -22,17 +34,46 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// Starts with an entry that the agent did, which is durable when this returns.
+    /// Starts with an entry that the agent did, which is durable when this returns; unless it is known to `standing`
+    /// first whether the log may be appended to: until then nobody appends to it. `told` hears when it grew.
     ///
     /// # Errors
     /// The log cannot be written.
-    pub(crate) fn start(home: &Home, session: [u8; 16]) -> Result<Self, LogError> {
+    pub(crate) fn start(
+        home: &Home,
+        session: [u8; 16],
+        standing: Option<Receiver<Standing>>,
+        told: UnboundedSender<Told>,
+    ) -> Result<Self, LogError> {
         let home = Home::open(home.path()).map_err(LogError::Key)?;
-        OwnLog::new(&home, session).record(now_ms(), &[Event::of(Action::AGENT_START)])?;
+        let log = OwnLog::new(&home, session);
+        let started = [Event::of(Action::AGENT_START)];
+        let guard = match standing {
+            Some(standing) => Some((log.open(now_ms())?.0, standing)),
+            None => {
+                log.record(now_ms(), &started)?;
+                None
+            }
+        };
         let (events, waiting) = bounded(WAITING_MAX);
         let thread = thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || append(&home, session, &waiting))
+            .spawn(move || {
+                let log = OwnLog::new(&home, session);
+                if let Some((held, standing)) = guard {
+                    let may = may_append(&standing);
+                    drop(held);
+                    if !may {
+                        return;
+                    }
+                    append(&log, &started, &told);
+                }
+                while let Ok(first) = waiting.recv() {
+                    let mut batch = vec![first];
+                    batch.extend(waiting.try_iter().take(BATCH_MAX - 1));
+                    append(&log, &batch, &told);
+                }
+            })
             .map_err(|cause| {
                 LogError::Key(HomeError::Io {
                     verb: "append to the log of",
@@ -77,13 +118,36 @@ impl Drop for Recorder {
     }
 }
 
-fn append(home: &Home, session: [u8; 16], waiting: &Receiver<Event>) {
-    let log = OwnLog::new(home, session);
-    while let Ok(first) = waiting.recv() {
-        let mut batch = vec![first];
-        batch.extend(waiting.try_iter().take(BATCH_MAX - 1));
-        if let Err(error) = log.record(now_ms(), &batch) {
+fn append(log: &OwnLog<'_>, batch: &[Event], told: &UnboundedSender<Told>) {
+    match log.record(now_ms(), batch) {
+        // Nobody listens any more when the agent ends.
+        Ok(_) => drop(told.send(Told::Grew)),
+        Err(error) => {
             tracing::error!(%error, entries = batch.len(), "what happened is not in the log");
         }
     }
+}
+
+/// Waits until a member agrees that the log is not longer than here, and then for what other members say; or, if none
+/// is there, not for long.
+fn may_append(standing: &Receiver<Standing>) -> bool {
+    let mut deadline = Instant::now() + AGREEMENT_WAIT;
+    let mut agreed = false;
+    loop {
+        match standing.recv_deadline(deadline) {
+            Ok(Standing::Agreed) if !agreed => {
+                agreed = true;
+                deadline = Instant::now() + OTHERS_WAIT;
+            }
+            Ok(Standing::Agreed) => {}
+            Ok(Standing::Stopped) => return false,
+            Err(_) => break,
+        }
+    }
+    if !agreed {
+        tracing::warn!(
+            "no member of the federation could say whether it knows a later state of the log"
+        );
+    }
+    true
 }

@@ -3,7 +3,7 @@
 use libp2p::{
     StreamProtocol, autonat,
     connection_limits::{self, ConnectionLimits},
-    dcutr, identify,
+    dcutr, gossipsub, identify,
     identity::Keypair,
     kad::{self, store::MemoryStore, store::MemoryStoreConfig},
     mdns, memory_connection_limits, ping, relay,
@@ -22,6 +22,7 @@ use super::{
         DHT_QUERY_WAIT, DHT_RECORD_SIZE_MAX, DHT_RECORDS_MAX, MEMORY_MAX, RELAYED_BYTES_MAX,
         RELAYED_TIME_MAX,
     },
+    talk,
 };
 
 /// The DHT of nodes of this program.
@@ -49,14 +50,17 @@ pub(super) struct Behaviour {
     hole_punching: dcutr::Behaviour,
     reachability: autonat::v2::client::Behaviour,
     reachability_server: autonat::v2::server::Behaviour,
+    pub(super) gossip: Toggle<gossipsub::Behaviour>,
+    pub(super) streams: libp2p_stream::Behaviour,
 }
 
 impl Behaviour {
-    /// Puts the protocols together.
+    /// Puts the protocols together; with gossip of logs if it `talks` of them.
     pub(super) fn new(
         key: &Keypair,
         relay_client: relay::client::Behaviour,
         options: &NodeOptions,
+        talks: bool,
     ) -> Result<Self, NodeError> {
         let peer = key.public().to_peer_id();
         let mdns = options
@@ -84,6 +88,8 @@ impl Behaviour {
             hole_punching: dcutr::Behaviour::new(peer),
             reachability: autonat::v2::client::Behaviour::default(),
             reachability_server: autonat::v2::server::Behaviour::default(),
+            gossip: talks.then(talk::gossip).into(),
+            streams: libp2p_stream::Behaviour::new(),
         })
     }
 }

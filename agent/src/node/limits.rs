@@ -108,3 +108,12 @@ pub const TICK_MIN: Duration = Duration::from_millis(1);
 pub const RELAYED_TIME_MAX: Duration = Duration::from_secs(60 * 60);
 /// How many bytes of one connection of others a relay carries.
 pub const RELAYED_BYTES_MAX: u64 = 16 << 30;
+
+/// Bytes of messages of replicas that wait to be taken in, for all members together.
+pub const LOG_BYTES_MAX: usize = 64 << 20;
+/// Messages to one member that wait to be said.
+pub const LOG_MESSAGES_MAX: usize = 64;
+/// Streams of messages of one member that are read; one more takes the place of the oldest.
+pub const LOG_STREAMS_MAX: usize = 2;
+/// What a member may be blamed for before it is kept out, in points. One is forgiven each second.
+pub const BLAME_MAX: u32 = 100;

@@ -16,6 +16,7 @@ mod security;
 mod session;
 mod status;
 mod swarm_key;
+mod talk;
 mod task;
 mod traffic;
 mod transport;

@@ -10,13 +10,14 @@ use libp2p::{
     Multiaddr, PeerId, Swarm,
     core::{ConnectedPoint, transport::ListenerId},
     futures::{FutureExt, StreamExt, stream::FuturesUnordered},
-    identify,
+    gossipsub, identify,
     identity::Keypair,
     mdns,
     multiaddr::Protocol,
     ping,
     swarm::{ConnectionId, SwarmEvent, dial_opts::DialOpts},
 };
+use libp2p_stream::IncomingStreams;
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
@@ -24,9 +25,11 @@ use tokio::{
 };
 
 mod blocks;
+mod logs;
 mod providers;
 mod widen;
 
+use logs::{next_say, next_stream};
 use providers::Provided;
 
 use super::{
@@ -38,10 +41,15 @@ use super::{
         LISTEN_WAIT, STOP_WAIT, STREAMS_NEGOTIATING_MAX,
     },
     session::{SessionEvent, Sessions},
+    talk::Talk,
     traffic::Traffic,
     transport,
 };
-use crate::{bitswap::Input, shelf::Shelf};
+use crate::{
+    bitswap::Input,
+    log::following::{Port, Say},
+    shelf::Shelf,
+};
 
 /// Starts a node, and returns when it listens, with its addresses. Must be called within a runtime.
 ///
@@ -51,13 +59,19 @@ pub(crate) async fn start(
     key: &Keypair,
     options: &NodeOptions,
     shelf: Arc<Shelf>,
+    port: Option<Port>,
 ) -> Result<(Handle, Vec<Multiaddr>, JoinHandle<()>), NodeError> {
     let listen = options.listen()?;
     let peers = options.peers()?;
     let traffic = Arc::new(Traffic::default());
     let (transport, relay_client) =
         transport::build(key, options.private.as_ref(), traffic.clone())?;
-    let behaviour = Behaviour::new(key, relay_client, options)?;
+    let behaviour = Behaviour::new(key, relay_client, options, port.is_some())?;
+    let control = behaviour.streams.new_control();
+    let (talk, says, incoming) = match port.map(|port| Talk::new(port, control)) {
+        Some((talk, says, incoming)) => (Some(talk), Some(says), Some(incoming)),
+        None => (None, None, None),
+    };
     let config = libp2p::swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(IDLE_WAIT)
         .with_max_negotiating_inbound_streams(STREAMS_NEGOTIATING_MAX)
@@ -76,6 +90,9 @@ pub(crate) async fn start(
         peers: HashMap::new(),
         traffic,
         started: Instant::now(),
+        talk,
+        says,
+        incoming,
     };
     task.listen(listen).await?;
     if options.relay {
@@ -106,6 +123,10 @@ struct Task {
     peers: HashMap<PeerId, Peer>,
     traffic: Arc<Traffic>,
     started: Instant,
+    /// What is said of logs, if this node follows any.
+    talk: Option<Talk>,
+    says: Option<mpsc::Receiver<Say>>,
+    incoming: Option<IncomingStreams>,
 }
 
 /// A peer with a connection.
@@ -175,6 +196,8 @@ impl Task {
                     Ok(input) => self.exchange().handle(input),
                     Err(error) => tracing::error!(%error, "the store could not be asked"),
                 },
+                Some(say) = next_say(&mut self.says) => self.say(say),
+                Some((peer, stream)) = next_stream(&mut self.incoming) => self.listen_to(peer, stream),
                 () = due(redial) => self.redial(),
                 () = due(tell_dht) => self.tell_dht(),
             }
@@ -244,7 +267,11 @@ impl Task {
                 tracing::debug!(peer = %peer_id, address = %endpoint.get_remote_address(), "connected");
                 self.dialling.connected(&peer_id);
                 let peer = self.peers.entry(peer_id).or_default();
+                let is_first = peer.connections.is_empty();
                 peer.connections.insert(connection_id, endpoint);
+                if is_first {
+                    self.talk_with(peer_id, false);
+                }
             }
             SwarmEvent::ConnectionClosed {
                 peer_id,
@@ -256,6 +283,7 @@ impl Task {
                 tracing::debug!(peer = %peer_id, ?cause, "connection closed");
                 if num_established == 0 {
                     self.peers.remove(&peer_id);
+                    self.talk_no_more_with(peer_id);
                     self.dialling.disconnected(Instant::now(), &peer_id);
                     self.sessions
                         .tell_of(&peer_id, || SessionEvent::Disconnected(peer_id));
@@ -307,6 +335,11 @@ impl Task {
                 self.widen(peer_id);
             }
             BehaviourEvent::Dht(event) => self.on_dht(event),
+            BehaviourEvent::Gossip(gossipsub::Event::Message {
+                propagation_source,
+                message_id,
+                message,
+            }) => self.gossip_heard(propagation_source, &message_id, &message.data),
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.discovered(found),
             _ => {}
         }

@@ -151,7 +151,7 @@ impl Alone {
         let node = if peers.is_empty() && !wanted.gateways.is_empty() {
             None
         } else {
-            let start = node::start(home.node_key(), options, shelf);
+            let start = node::start(home.node_key(), options, shelf, None);
             let (node, _, task) = runtime.block_on(start)?;
             Some((node, task))
         };

@@ -2,6 +2,7 @@
 
 mod auditor;
 mod bundle;
+mod fork;
 mod key;
 mod prove;
 mod show;
@@ -22,6 +23,7 @@ pub(crate) enum Command {
     Verify(verify::Args),
     Prove(prove::Args),
     Bundle(bundle::Args),
+    Fork(fork::Args),
     Checkpoint(OfArgs),
     Vkey(OfArgs),
     #[command(subcommand)]
@@ -65,6 +67,7 @@ impl Command {
             Self::Verify(args) => args.run(context),
             Self::Prove(args) => args.run(context),
             Self::Bundle(args) => args.run(context),
+            Self::Fork(args) => args.run(context),
             Self::Checkpoint(args) => args.checkpoint(context),
             Self::Vkey(args) => args.vkey(context),
             Self::Key(command) => command.run(context),
@@ -93,7 +96,7 @@ impl Of {
 }
 
 /// The CID of the first entry, which an origin is made of.
-fn genesis(origin: &str) -> Result<Cid, CliError> {
+pub(super) fn genesis(origin: &str) -> Result<Cid, CliError> {
     let cid = origin.strip_prefix(ORIGIN_PREFIX).unwrap_or(origin);
     let cid = cid.parse().ok().filter(|cid: &Cid| {
         let whole = origin_of(cid);

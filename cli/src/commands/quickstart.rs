@@ -11,14 +11,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use agent::{compare, sample};
+use agent::{compare, log, sample};
 use serde::Serialize;
+use store::log::LogReader;
 
 use running::Running;
 
 use crate::{context::Context, error::CliError, ui::Ui};
 
-/// Run the whole story on sample data, from one live node to another
+/// Run the whole story on sample data, among three live nodes
 ///
 /// Works in a directory of its own, with homes of its own, and cleans up after itself.
 #[derive(Debug, clap::Args)]
@@ -27,6 +28,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 }
+
+/// How long entries may take to the other nodes, which is far less than a second.
+const SPREAD_WAIT: Duration = Duration::from_secs(60);
+/// How often it is looked whether they are there.
+const SPREAD_POLL: Duration = Duration::from_millis(20);
 
 /// What a step did, as a script sees it.
 #[derive(Serialize)]
@@ -131,6 +137,16 @@ impl Story<'_> {
             &["--home", "there", "init"],
         )?;
         let there = self.agent("Run its node too", "there", &[])?;
+        self.step("And a third", &["--home", "beside", "init"])?;
+        let beside = self.agent("Run its node", "beside", &[])?;
+        for (home, other) in [
+            ("here", "there"),
+            ("here", "beside"),
+            ("there", "here"),
+            ("beside", "here"),
+        ] {
+            self.add(home, other)?;
+        }
         let address = here.address().unwrap_or_default();
         let peer = ["--home", "there", "migrate", cid, "--peer", address];
         let into = ["--identity", "here/identity.txt", "--into", "restored"];
@@ -148,7 +164,7 @@ impl Story<'_> {
             &["--home", "there", "verify", cid, "--keyless"],
         )?;
         self.audit(cid, here.http().unwrap_or_default())?;
-        drop((here, there));
+        drop((here, there, beside));
         self.compare()?;
         self.recover(cid)
     }
@@ -161,19 +177,37 @@ impl Story<'_> {
         )?;
         let vkey = ["--vkey", vkey.trim()];
         let url = format!("{http}/log");
+        let export = ["log", "prove", cid, "--action", "export"];
         self.step(
             "The second node checks that log, every entry of it, over HTTP",
             &[&["--home", "there", "log", "verify", &url][..], &vkey].concat(),
         )?;
         self.step(
-            "A proof that the snapshot is in it, as a small file",
-            &["--home", "here", "log", "prove", cid, "-o", "proof.txt"],
+            "A proof that the export is in it, as a small file",
+            &[&["--home", "here"][..], &export, &["-o", "proof.txt"]].concat(),
         )?;
         let nowhere = ["--home", "nowhere", "log", "verify"];
         self.step(
             "Anybody checks the proof, without a home, a node or a network",
             &[&nowhere[..], &["proof.txt"], &vkey].concat(),
         )?;
+        let origin = vkey[1].split_once('+').map_or("", |(origin, _)| origin);
+        self.spread(origin)?;
+        for home in ["there", "beside"] {
+            let proof = format!("proof-{home}.txt");
+            let prove = [&["--home", home][..], &export, &["--origin", origin]].concat();
+            self.step(
+                match home {
+                    "there" => "The second node was told of it, and can prove it",
+                    _ => "And so can the third",
+                },
+                &[&prove[..], &["-o", &proof]].concat(),
+            )?;
+            self.step(
+                "It holds by the same key",
+                &[&nowhere[..], &[&proof], &vkey].concat(),
+            )?;
+        }
         self.step(
             "The log in one file, for an auditor",
             &["--home", "here", "log", "bundle", "audit.car"],
@@ -190,6 +224,44 @@ impl Story<'_> {
             "The same file with one bit changed is refused",
             &[&nowhere[..], &["forged.car"], &vkey].concat(),
         )
+    }
+
+    /// Lets the node of a home follow that of another.
+    fn add(&mut self, home: &str, other: &str) -> Result<(), CliError> {
+        let mut command = Command::new(&self.program);
+        self.place(command.args(["--home", other, "peer", "invite"]));
+        let output = command.stdin(Stdio::null()).output()?;
+        let invite = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut command = Command::new(&self.program);
+        command.args(["--home", home, "peer", "add", invite.trim_end()]);
+        let shown = format!(
+            "$ souverain --home {home} peer add \"$(souverain --home {other} peer invite)\""
+        );
+        let title = match home {
+            "here" => "Let it follow the log of the first",
+            _ => "Follow the log of the first, and keep a copy",
+        };
+        self.run(title, &shown, command).map(drop)
+    }
+
+    /// Waits until both other nodes have all of the log of the first.
+    fn spread(&self, origin: &str) -> Result<(), CliError> {
+        let genesis = super::log::genesis(origin)?;
+        let size = |reader: Option<LogReader>| reader.map_or(0, |reader| reader.head().size);
+        let all = size(log::open_own(&self.directory.join("here"))?);
+        let deadline = Instant::now() + SPREAD_WAIT;
+        for home in ["there", "beside"] {
+            while size(log::open_followed(&self.directory.join(home), &genesis)?) < all {
+                self.context.stop_if_interrupted()?;
+                if Instant::now() > deadline {
+                    return Err(CliError::failed(format!(
+                        "the log of the first node is not in {home} yet"
+                    )));
+                }
+                std::thread::sleep(SPREAD_POLL);
+            }
+        }
+        Ok(())
     }
 
     /// Runs the program, which is to refuse, and shows what it says.

@@ -464,7 +464,7 @@ impl World {
                 byzantine::greet(self, node, peer);
             }
             let peer = Peer(peer as u64);
-            self.handle(node, Input::Connected { peer });
+            self.handle(node, Input::Connected { peer, late: false });
         }
     }
 

@@ -112,6 +112,12 @@ impl LogWriter {
         self.edge.size()
     }
 
+    /// The edge of their tree.
+    #[must_use]
+    pub fn edge(&self) -> &Edge {
+        &self.edge
+    }
+
     /// The root of their tree.
     #[must_use]
     pub fn root(&self) -> Hash {

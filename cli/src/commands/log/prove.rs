@@ -18,6 +18,9 @@ pub(crate) struct Args {
     /// Number of the entry, or a CID: the last entry about it is proven
     #[arg(value_name = "CID|SEQ")]
     what: What,
+    /// Of a CID, the last entry of this action, such as `export`
+    #[arg(long, value_name = "ACTION")]
+    action: Option<String>,
     /// Write to this new file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -53,7 +56,7 @@ impl Args {
         let reader = self.of.open(context)?;
         let seq = match self.what {
             What::Seq(seq) => seq,
-            What::Cid(cid) => log::find(&reader, &cid)?,
+            What::Cid(cid) => log::find(&reader, &cid, self.action.as_deref())?,
         };
         let proof = log::prove_entry(&reader, seq)?.to_string();
         let path = self.output.as_ref().map(|path| path.display().to_string());

@@ -161,6 +161,12 @@ impl UnverifiedFork {
         &self.signers
     }
 
+    /// The statements, if nobody lies.
+    #[must_use]
+    pub fn evidence_unverified(&self) -> &Evidence {
+        &self.evidence
+    }
+
     /// Checks that the statements contradict one another, and are signed by keys among some that are
     /// known.
     ///

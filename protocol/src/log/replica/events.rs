@@ -136,6 +136,8 @@ pub enum Input {
     Connected {
         /// The peer.
         peer: Peer,
+        /// Whether it was so before, and may have said what was not heard.
+        late: bool,
     },
     /// The last connection to a peer is gone.
     Gone {

@@ -178,7 +178,7 @@ impl Replica {
                 self.collect_witnesses();
             }
             Input::Grew { kept } => self.grew(*kept),
-            Input::Connected { peer } => self.connected(now, peer),
+            Input::Connected { peer, late } => self.connected(now, peer, late),
             Input::Gone { peer } => self.gone(peer),
             Input::Message { peer, message } => {
                 if self.peers.contains_key(&peer) {
@@ -261,12 +261,12 @@ impl Replica {
         }
     }
 
-    fn connected(&mut self, now: u64, peer: Peer) {
+    fn connected(&mut self, now: u64, peer: Peer, late: bool) {
         if self.peers.contains_key(&peer) || self.peers.len() >= PEERS_MAX {
             return;
         }
         self.peers.insert(peer, PeerState::new(now));
-        self.tell_frontiers(peer, false);
+        self.tell_frontiers(peer, late);
         if self.exchange_at_ms.is_none() {
             self.plan_exchange(now);
         }

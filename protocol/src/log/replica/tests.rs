@@ -98,7 +98,13 @@ fn following(has: Option<&Author>, all: &Author, config: Config) -> Replica {
         kept: has.map(|log| Box::new(kept(log))),
     };
     replica.handle(0, follow);
-    replica.handle(0, Input::Connected { peer: PEER });
+    replica.handle(
+        0,
+        Input::Connected {
+            peer: PEER,
+            late: false,
+        },
+    );
     replica
 }
 
@@ -195,7 +201,13 @@ fn who_answers_wrongly_or_not_at_all_is_scored_and_another_is_asked() {
     let (short, long) = (log(3, 0), log(6, 0));
     let mut replica = following(Some(&short), &long, Config::default());
     let other = Peer(2);
-    replica.handle(0, Input::Connected { peer: other });
+    replica.handle(
+        0,
+        Input::Connected {
+            peer: other,
+            late: false,
+        },
+    );
     let request = asked(&say(&mut replica, 0, announce(&long))).expect("asked");
     let message = announce(&long);
     replica.handle(

@@ -1,0 +1,558 @@
+//! Following the logs of others: one thread drives `protocol::log::replica`, with its files, for as long as an agent runs.
+//!
+//! What the node hears goes in as [`Told`], what it is to say comes out as [`Say`]; `crate::node` carries it.
+
+mod files;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    error::Error,
+    path::{Path, PathBuf},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use libp2p::{Multiaddr, PeerId};
+use protocol::log::{
+    checkpoint::{Origin, SignedCheckpoint},
+    fork::Fork,
+    replica::{
+        Config, Effect, Input, Member, Message, Misbehaviour, Peer, Replica, Role, Ticket,
+        limits::PEERS_MAX,
+    },
+};
+use sha2::{Digest, Sha256};
+use store::StoreError;
+use tokio::{
+    runtime,
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    time::timeout,
+};
+
+pub(super) use files::forks;
+
+use self::files::Files;
+use super::{LogError, behind, places::own_dir};
+use crate::federation::{Federation, FederationError};
+
+/// How often it is looked whether the own log grew, where nobody told of it.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Gossip that waits until it is known to be true, and is not passed on if there is more.
+const UNDECIDED_MAX: usize = 1024;
+/// Messages to the node that wait.
+const SAYS_MAX: usize = 1024;
+
+/// What the thread is told.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// A member is connected.
+    Connected {
+        /// Which.
+        peer: PeerId,
+        /// Whether it was connected before it was a member.
+        late: bool,
+    },
+    /// The last connection to a member is gone.
+    Gone(PeerId),
+    /// A member said something.
+    Said {
+        /// Who.
+        peer: PeerId,
+        /// What.
+        message: Box<Message>,
+        /// How the node knows it, if it was gossip.
+        gossip: Option<GossipId>,
+        /// What it takes of the room for messages.
+        room: OwnedSemaphorePermit,
+    },
+    /// A member said what is no message.
+    Nonsense(PeerId),
+    /// The own log grew.
+    Grew,
+    /// The federation may have changed; the answer comes when the change holds.
+    Federation(oneshot::Sender<Result<(), FederationError>>),
+    /// End.
+    Stop,
+}
+
+/// Names a gossiped message: a hash of what it says.
+pub(crate) type GossipId = [u8; 20];
+
+/// The name of a gossiped message.
+pub(crate) fn gossip_id(bytes: &[u8]) -> GossipId {
+    let mut id = [0; 20];
+    id.copy_from_slice(&Sha256::digest(bytes)[..20]);
+    id
+}
+
+/// What the node is to do.
+#[derive(Debug)]
+pub(crate) enum Say {
+    /// Say something to a member.
+    Send {
+        /// To whom.
+        peer: PeerId,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Gossip something new.
+    Publish(Vec<u8>),
+    /// Pass gossip on, or not; it came from this member.
+    Judge {
+        /// Which.
+        gossip: GossipId,
+        /// From whom.
+        from: PeerId,
+        /// What is known of it.
+        verdict: Verdict,
+    },
+    /// These are the members, and where they are reached.
+    Members(HashMap<PeerId, Vec<Multiaddr>>),
+    /// A member did what it should not.
+    Blame(PeerId, Misbehaviour),
+}
+
+/// What is known of gossip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is true, and kept.
+    True,
+    /// Nothing.
+    Unknown,
+    /// It is a lie, of whoever passed it on.
+    Lie,
+}
+
+/// Where the thread and the node meet.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) told: mpsc::UnboundedSender<Told>,
+    pub(crate) says: mpsc::Receiver<Say>,
+}
+
+/// Whether the own log may be appended to, after a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// A member has no more of it than there is.
+    Agreed,
+    /// One has more, or it was forked.
+    Stopped,
+}
+
+/// The thread. It ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Following {
+    told: mpsc::UnboundedSender<Told>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Its ends of all channels, before it runs.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    told: mpsc::UnboundedReceiver<Told>,
+    says: mpsc::Sender<Say>,
+}
+
+/// A thread's and a node's ends of what connects them.
+pub(crate) fn port() -> (Ends, Port) {
+    let (told, receiver) = mpsc::unbounded_channel();
+    let (sender, says) = mpsc::channel(SAYS_MAX);
+    let ends = Ends {
+        told: receiver,
+        says: sender,
+    };
+    (ends, Port { told, says })
+}
+
+impl Following {
+    /// Starts the thread, which follows the members of the home's federation from then on. `standing` is told what
+    /// members know of the own log, and `ended` why the agent has to end, if it has to. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// The federation or the own log cannot be read.
+    pub(crate) fn start(
+        home: &Path,
+        own: &Origin,
+        ends: Ends,
+        told: mpsc::UnboundedSender<Told>,
+        standing: crossbeam_channel::Sender<Standing>,
+        ended: oneshot::Sender<LogError>,
+    ) -> Result<Self, LogError> {
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).map_err(|_| LogError::Random)?;
+        let config = Config {
+            seed: u64::from_be_bytes(seed),
+            own: Some(own.clone()),
+            cosigned: None,
+        };
+        let mut follower = Follower {
+            home: home.to_owned(),
+            own: own.clone(),
+            files: Files::new(home, own.clone()),
+            replica: Replica::new(config),
+            started: Instant::now(),
+            wake_at: None,
+            peers: HashMap::new(),
+            numbers: HashMap::new(),
+            count: 0,
+            followed: HashMap::new(),
+            undecided: VecDeque::new(),
+            says: ends.says,
+            standing,
+            ended: Some(ended),
+            grown: None,
+        };
+        let kept = follower.files.load(own)?.ok_or(LogError::Empty)?;
+        follower.grown = kept.checkpoint.clone();
+        let member = Member {
+            origin: own.clone(),
+            roles: vec![Role::Tenant],
+        };
+        follower.handle(Input::Follow {
+            member,
+            kept: Some(Box::new(kept)),
+        });
+        follower.federate()?;
+        let runtime = runtime::Handle::current();
+        let thread = thread::Builder::new()
+            .name("replica".to_owned())
+            .spawn(move || follower.run(ends.told, &runtime))
+            .map_err(|cause| {
+                LogError::Store(StoreError::Io {
+                    what: "start the thread for",
+                    path: own_dir(home),
+                    cause,
+                })
+            })?;
+        Ok(Self {
+            told,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let _ = self.told.send(Told::Stop);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that follows logs ended before its end");
+        }
+    }
+}
+
+/// What the thread has.
+struct Follower {
+    home: PathBuf,
+    own: Origin,
+    files: Files,
+    replica: Replica,
+    started: Instant,
+    wake_at: Option<Instant>,
+    peers: HashMap<PeerId, Peer>,
+    numbers: HashMap<Peer, PeerId>,
+    count: u64,
+    followed: HashMap<Origin, Member>,
+    undecided: VecDeque<(GossipId, PeerId)>,
+    says: mpsc::Sender<Say>,
+    standing: crossbeam_channel::Sender<Standing>,
+    ended: Option<oneshot::Sender<LogError>>,
+    /// The checkpoint of the own log that the replica knows.
+    grown: Option<SignedCheckpoint>,
+}
+
+impl Follower {
+    fn run(mut self, mut told: mpsc::UnboundedReceiver<Told>, runtime: &runtime::Handle) {
+        loop {
+            let wake = self
+                .wake_at
+                .map(|at| at.saturating_duration_since(Instant::now()));
+            let wait = wake.unwrap_or(LOOK_EVERY).min(LOOK_EVERY);
+            match runtime.block_on(async { timeout(wait, told.recv()).await }) {
+                Ok(None | Some(Told::Stop)) => return,
+                Ok(Some(told)) => self.take(told),
+                Err(_) => self.grew(),
+            }
+            if self.wake_at.is_some_and(|at| at <= Instant::now()) {
+                self.wake_at = None;
+                self.handle(Input::Tick);
+            }
+        }
+    }
+
+    fn take(&mut self, told: Told) {
+        match told {
+            Told::Connected { peer, late } if self.peers.len() < PEERS_MAX => {
+                self.count += 1;
+                let number = Peer(self.count);
+                if let Some(before) = self.peers.insert(peer, number) {
+                    self.numbers.remove(&before);
+                    self.handle(Input::Gone { peer: before });
+                }
+                self.numbers.insert(number, peer);
+                self.handle(Input::Connected { peer: number, late });
+            }
+            Told::Gone(peer) => {
+                if let Some(number) = self.peers.remove(&peer) {
+                    self.numbers.remove(&number);
+                    self.handle(Input::Gone { peer: number });
+                }
+            }
+            Told::Said {
+                peer,
+                message,
+                gossip,
+                room,
+            } => {
+                self.said(peer, *message, gossip);
+                drop(room);
+            }
+            Told::Nonsense(peer) => self.say(Say::Blame(peer, Misbehaviour::WrongRange)),
+            Told::Grew => self.grew(),
+            Told::Federation(reply) => drop(reply.send(self.federate())),
+            Told::Connected { .. } | Told::Stop => {}
+        }
+    }
+
+    fn said(&mut self, peer: PeerId, message: Message, gossip: Option<GossipId>) {
+        let Some(number) = self.peers.get(&peer).copied() else {
+            return;
+        };
+        if let Some(gossip) = gossip {
+            self.undecided.push_back((gossip, peer));
+            if self.undecided.len() > UNDECIDED_MAX
+                && let Some((gossip, from)) = self.undecided.pop_front()
+            {
+                let verdict = Verdict::Unknown;
+                self.say(Say::Judge {
+                    gossip,
+                    from,
+                    verdict,
+                });
+            }
+        }
+        let lies = self.handle(Input::Message {
+            peer: number,
+            message,
+        });
+        if let Some(gossip) = gossip.filter(|_| lies) {
+            self.judge(&gossip, Verdict::Lie);
+        }
+    }
+
+    /// Tells the node of gossip that it waits to hear of. False if it does not.
+    fn judge(&mut self, gossip: &GossipId, verdict: Verdict) -> bool {
+        let at = self.undecided.iter().position(|(id, _)| id == gossip);
+        let Some((gossip, from)) = at.and_then(|at| self.undecided.remove(at)) else {
+            return false;
+        };
+        self.say(Say::Judge {
+            gossip,
+            from,
+            verdict,
+        });
+        true
+    }
+
+    /// Looks whether the own log grew.
+    fn grew(&mut self) {
+        match self.files.load(&self.own) {
+            Ok(Some(kept)) if kept.checkpoint != self.grown => {
+                self.grown = kept.checkpoint.clone();
+                let kept = Box::new(kept);
+                self.handle(Input::Grew { kept });
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(error = &error as &dyn Error, "the own log cannot be read")
+            }
+        }
+    }
+
+    /// Follows who is in the federation now, and nobody else.
+    fn federate(&mut self) -> Result<(), FederationError> {
+        let federation = Federation::load(&self.home)?;
+        let own = self.own.clone();
+        let members = federation.members().filter(|m| m.invite.origin() != own);
+        let (mut followed, mut reached) = (HashMap::new(), HashMap::new());
+        for member in members {
+            let invite = &member.invite;
+            let addresses: &mut Vec<Multiaddr> = reached.entry(invite.peer).or_default();
+            addresses.extend(invite.addresses.iter().cloned());
+            let origin = invite.origin();
+            let kept = match self.followed.contains_key(&origin) {
+                true => None,
+                false => match self.files.load(&origin) {
+                    Ok(kept) => kept.map(Box::new),
+                    Err(error) => {
+                        tracing::error!(%origin, error = &error as &dyn Error, "a log is damaged, and not followed");
+                        continue;
+                    }
+                },
+            };
+            let member = member.for_replica();
+            followed.insert(origin, member.clone());
+            self.handle(Input::Follow { member, kept });
+        }
+        for origin in std::mem::take(&mut self.followed).into_keys() {
+            if !followed.contains_key(&origin) {
+                self.handle(Input::Unfollow { origin });
+            }
+        }
+        self.followed = followed;
+        self.say(Say::Members(reached));
+        Ok(())
+    }
+
+    /// Lets the replica take something in, and does what it says. True if it blames somebody for a lie.
+    fn handle(&mut self, input: Input) -> bool {
+        let mut lies = false;
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let now = self.started.elapsed().as_millis() as u64;
+            for effect in self.replica.handle(now, input) {
+                if let Effect::Score { because, .. } = &effect {
+                    let forged = [Misbehaviour::ForgedCheckpoint, Misbehaviour::WrongFork];
+                    lies |= forged.contains(because);
+                }
+                self.perform(effect, &mut inputs);
+            }
+        }
+        lies
+    }
+
+    /// Does what the replica says, and adds what it is to be told of that.
+    fn perform(&mut self, effect: Effect, inputs: &mut VecDeque<Input>) {
+        match effect {
+            Effect::Send { peer, message } => {
+                if let Some(peer) = self.numbers.get(&peer).copied() {
+                    let bytes = message.encode();
+                    self.say(Say::Send { peer, bytes });
+                }
+            }
+            Effect::Announce { message } => {
+                let bytes = message.encode();
+                if !self.judge(&gossip_id(&bytes), Verdict::True) {
+                    self.say(Say::Publish(bytes));
+                }
+            }
+            Effect::Read { ticket, wanted } => {
+                let stretch = self.files.read(&wanted).unwrap_or_else(|error| {
+                    tracing::error!(origin = %wanted.origin, %error, "a log cannot be read");
+                    None
+                });
+                inputs.push_back(Input::Read { ticket, stretch });
+            }
+            Effect::Keep {
+                ticket,
+                origin,
+                first,
+                entries,
+                checkpoint,
+            } => match self.files.keep(&origin, first, &entries, &checkpoint) {
+                Ok(()) => inputs.push_back(Input::Kept { ticket }),
+                Err(error) => self.not_kept(ticket, origin, &error, inputs),
+            },
+            Effect::KeepFork {
+                ticket,
+                origin,
+                fork,
+                frozen,
+            } => inputs.push_back(self.keep_fork(ticket, &origin, &fork, frozen)),
+            Effect::Frozen { origin } => {
+                tracing::error!(%origin, "a log was forked, and nothing more is taken of it");
+            }
+            Effect::Behind { seen } => self.behind(&seen),
+            Effect::Agrees { .. } => drop(self.standing.send(Standing::Agreed)),
+            Effect::Score { peer, because } => {
+                if let Some(peer) = self.numbers.get(&peer).copied() {
+                    self.say(Say::Blame(peer, because));
+                }
+            }
+            Effect::Wake { at_ms } => {
+                self.wake_at = self.started.checked_add(Duration::from_millis(at_ms));
+            }
+            Effect::KeepCosigned { .. } | Effect::Cosign { .. } | Effect::Refuse { .. } => {}
+        }
+    }
+
+    /// If it is not known what is durable of a log, it is read again, as after a crash.
+    fn not_kept(
+        &mut self,
+        ticket: Ticket,
+        origin: Origin,
+        error: &LogError,
+        inputs: &mut VecDeque<Input>,
+    ) {
+        tracing::error!(%origin, error = error as &dyn Error, "entries of a log are not kept");
+        inputs.push_back(Input::NotKept { ticket });
+        if matches!(error, LogError::Store(StoreError::LogFull { .. })) {
+            return;
+        }
+        let Some(member) = self.followed.get(&origin).cloned() else {
+            return;
+        };
+        match self.files.load(&origin) {
+            Ok(kept) => {
+                let kept = kept.map(Box::new);
+                inputs.push_back(Input::Unfollow { origin });
+                inputs.push_back(Input::Follow { member, kept });
+            }
+            Err(error) => {
+                tracing::error!(%origin, error = &error as &dyn Error, "a log is damaged, and not followed");
+                inputs.push_back(Input::Unfollow { origin });
+            }
+        }
+    }
+
+    fn keep_fork(&mut self, ticket: Ticket, origin: &Origin, fork: &Fork, frozen: bool) -> Input {
+        let kept = self.files.keep_fork(origin, fork);
+        let stops = frozen && *origin == self.own;
+        if stops && let Err(error) = behind::remember_fork(&self.home, fork) {
+            tracing::error!(
+                error = &error as &dyn Error,
+                "it is not remembered that the log was forked"
+            );
+        }
+        if stops {
+            self.end(LogError::Forked {
+                proof: own_dir(&self.home).join("forked"),
+            });
+        }
+        match kept {
+            Ok(()) => Input::Kept { ticket },
+            Err(error) => {
+                tracing::error!(%origin, %error, "a fork proof is not kept");
+                Input::NotKept { ticket }
+            }
+        }
+    }
+
+    fn behind(&mut self, seen: &SignedCheckpoint) {
+        let size = self.grown.as_ref().map_or(0, |own| own.checkpoint().size());
+        let seen_size = seen.checkpoint().size();
+        if let Err(error) = behind::remember(&self.home, seen) {
+            tracing::error!(
+                error = &error as &dyn Error,
+                "it is not remembered what others saw of the log"
+            );
+        }
+        self.end(LogError::Behind {
+            seen: seen_size,
+            size,
+        });
+    }
+
+    fn end(&mut self, because: LogError) {
+        let _ = self.standing.send(Standing::Stopped);
+        if let Some(ended) = self.ended.take() {
+            let _ = ended.send(because);
+        }
+    }
+
+    fn say(&mut self, say: Say) {
+        // A node that has stopped says nothing more.
+        let _ = self.says.blocking_send(say);
+    }
+}

@@ -1,0 +1,322 @@
+//! Nodes that follow each other's logs: what one does, the others have, and a lie is proven.
+
+use std::{
+    process::{Child, Command},
+    time::{Duration, Instant},
+};
+
+use agent::log::key::LogKey;
+use libp2p::StreamProtocol;
+use souverain_tests::{
+    log::Signing,
+    peer::RawPeer,
+    program::{Ran, Sandbox, program},
+    running::Running,
+};
+
+/// How long anything may take that a test waits for.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOG_PROTOCOL: StreamProtocol = StreamProtocol::new("/souverain/log/1");
+
+/// Asks until the answer is there; the time is a limit, and not waited for.
+fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(began.elapsed() < PATIENCE, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+fn origin(of: &Sandbox) -> String {
+    let vkey = of.ok(&["log", "vkey"]);
+    vkey.split('+').next().expect("a name").to_owned()
+}
+
+/// How many entries of a log a home has.
+fn kept(home: &Sandbox, origin: &str) -> u64 {
+    let ran = home.run(&["log", "checkpoint", "--origin", origin, "--json"]);
+    match ran.code {
+        Some(0) => ran.objects()[0]["size"].as_u64().expect("a size"),
+        _ => 0,
+    }
+}
+
+fn own(home: &Sandbox) -> u64 {
+    let ran = home.run(&["log", "checkpoint", "--json"]).succeeded();
+    ran.objects()[0]["size"].as_u64().expect("a size")
+}
+
+fn wait_for_all(home: &Sandbox, of: &Sandbox) {
+    let origin = origin(of);
+    until("the log arrives", || {
+        (kept(home, &origin) == own(of)).then_some(())
+    });
+}
+
+/// Both run, and follow each other.
+fn befriend(one: &Sandbox, two: &Sandbox) {
+    for (home, other) in [(one, two), (two, one)] {
+        home.ok(&["peer", "add", &other.ok(&["peer", "invite"])]);
+    }
+}
+
+/// What became of a process that ends by itself.
+fn ends(child: Child) -> Ran {
+    Ran::of(child.wait_with_output().expect("it ends"))
+}
+
+fn write(home: &Sandbox, name: &str) {
+    std::fs::create_dir_all(home.path("data")).expect("creates");
+    std::fs::write(home.path("data").join(name), name).expect("writes");
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
+    assert!(copied.expect("runs").success());
+}
+
+#[test]
+fn what_one_node_does_the_others_prove_and_an_auditor_needs_no_network() {
+    let [a, b, c] = [(); 3].map(|()| Sandbox::new());
+    let _agents = [&a, &b, &c].map(|home| Running::start(home, &[]));
+    befriend(&a, &b);
+    befriend(&a, &c);
+    write(&a, "x");
+    let root = a.ok(&["export", "data"]);
+    let (origin, vkey) = (origin(&a), a.ok(&["log", "vkey"]));
+    for home in [&b, &c] {
+        wait_for_all(home, &a);
+        let proof = home.path("proof.txt");
+        let proof = proof.to_str().expect("text");
+        home.ok(&["log", "prove", &root, "--origin", &origin, "-o", proof]);
+        let held = home.ok(&["log", "verify", proof, "--vkey", &vkey]);
+        assert!(held.contains(&origin), "{held}");
+        let told = home.ok(&["log", "show", "--origin", &origin]);
+        assert!(told.contains(&format!("export  {root}")), "{told}");
+        let held = home.ok(&["log", "verify", &origin, "--vkey", &vkey]);
+        assert!(held.contains("entries hold"), "{held}");
+    }
+    let bundle = b.path("audit.car");
+    let bundle = bundle.to_str().expect("text");
+    b.ok(&["log", "bundle", bundle, "--origin", &origin]);
+    // A namespace of its own has no network, not even loopback.
+    let audit = |file: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["-r", "-n"]).arg(program());
+        let audited = command
+            .args(["log", "verify", file, "--vkey", &vkey])
+            .output();
+        audited.expect("runs").status.code()
+    };
+    assert_eq!(audit(bundle), Some(0));
+    let mut forged = std::fs::read(bundle).expect("reads");
+    let middle = forged.len() / 2;
+    forged[middle] ^= 1;
+    let path = b.path("forged.car");
+    std::fs::write(&path, forged).expect("writes");
+    assert_eq!(audit(path.to_str().expect("text")), Some(3));
+    // Each of them tells of the federation in its own log.
+    for (home, times) in [(&a, 2), (&b, 1), (&c, 1)] {
+        let told = home.ok(&["log", "show"]);
+        assert_eq!(told.matches("federation").count(), times, "{told}");
+    }
+}
+
+#[test]
+fn a_node_that_was_away_gets_what_it_missed_from_whoever_has_it() {
+    let [a, b, c] = [(); 3].map(|()| Sandbox::new());
+    let first = Running::start(&a, &[]);
+    let (_b, away) = (Running::start(&b, &[]), Running::start(&c, &[]));
+    befriend(&a, &b);
+    befriend(&a, &c);
+    befriend(&b, &c);
+    wait_for_all(&c, &a);
+    away.stop();
+    for name in ["x", "y", "z"] {
+        write(&a, name);
+        a.ok(&["export", "data"]);
+    }
+    wait_for_all(&b, &a);
+    let size = own(&a);
+    // The one whose log it is has gone when it comes back.
+    first.stop();
+    let _c = Running::start(&c, &[]);
+    let origin = origin(&a);
+    until("the log arrives", || {
+        (kept(&c, &origin) >= size).then_some(())
+    });
+    c.ok(&["log", "verify", &origin, "--vkey", &a.ok(&["log", "vkey"])]);
+}
+
+#[test]
+fn who_was_not_added_is_told_nothing_and_who_was_removed_nothing_more() {
+    let [a, b, c] = [(); 3].map(|()| Sandbox::new());
+    let _agents = [&a, &b, &c].map(|home| Running::start(home, &[]));
+    befriend(&a, &b);
+    // It follows, and is not let.
+    c.ok(&["peer", "add", &a.ok(&["peer", "invite"])]);
+    let origin = origin(&a);
+    let stranger = until("they are connected", || {
+        let listed = c
+            .run(&["peer", "list", "--json"])
+            .succeeded()
+            .objects()
+            .remove(0);
+        (listed["connected"] == true).then_some(listed["origin"].clone())
+    });
+    assert_eq!(stranger, origin.as_str());
+    write(&a, "x");
+    a.ok(&["export", "data"]);
+    wait_for_all(&b, &a);
+    assert_eq!(kept(&c, &origin), 0);
+    a.ok(&["peer", "add", &c.ok(&["peer", "invite"])]);
+    wait_for_all(&c, &a);
+    let peer = c.run(&["agent", "status", "--json"]).succeeded().objects()[0]["peer"].clone();
+    a.ok(&["peer", "remove", peer.as_str().expect("a peer")]);
+    let before = kept(&c, &origin);
+    write(&a, "y");
+    a.ok(&["export", "data"]);
+    wait_for_all(&b, &a);
+    assert!(kept(&c, &origin) <= before + 1, "but for its own removal");
+    a.run(&["peer", "remove", "nobody"])
+        .failed(1, "is no member of the federation");
+    a.run(&["peer", "add", &a.ok(&["peer", "invite"])])
+        .failed(2, "this node itself");
+}
+
+#[test]
+fn a_home_from_a_backup_signs_nothing_until_the_latest_is_put_back() {
+    let [a, b] = [(); 2].map(|()| Sandbox::new());
+    let (first, _b) = (Running::start(&a, &[]), Running::start(&b, &[]));
+    befriend(&a, &b);
+    wait_for_all(&b, &a);
+    first.stop();
+    copy(&a.home(), &a.path("backup"));
+    let again = Running::start(&a, &[]);
+    write(&a, "x");
+    a.ok(&["export", "data"]);
+    wait_for_all(&b, &a);
+    again.stop();
+    let (size, known) = (own(&a), kept(&b, &origin(&a)));
+    std::fs::rename(a.home(), a.path("latest")).expect("renames");
+    std::fs::rename(a.path("backup"), a.home()).expect("renames");
+    let ended = ends(a.spawn(&["agent", "run"]));
+    ended.failed(3, &format!("others saw {known} entries of the log"));
+    assert!(own(&a) < known, "nothing was appended");
+    a.run(&[
+        "log",
+        "auditor",
+        "add",
+        "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj",
+    ])
+    .failed(3, "others saw");
+    std::fs::remove_dir_all(a.home()).expect("removes");
+    std::fs::rename(a.path("latest"), a.home()).expect("renames");
+    let _a = Running::start(&a, &[]);
+    let origin = origin(&a);
+    until("it goes on", || (kept(&b, &origin) > size).then_some(()));
+}
+
+#[test]
+fn two_histories_are_proven_to_all_and_the_log_is_frozen() {
+    let [a, b, c] = [(); 3].map(|()| Sandbox::new());
+    let (first, _b, _c) = (
+        Running::start(&a, &[]),
+        Running::start(&b, &[]),
+        Running::start(&c, &[]),
+    );
+    befriend(&a, &b);
+    befriend(&a, &c);
+    befriend(&b, &c);
+    first.stop();
+    copy(&a.home(), &a.path("other"));
+    // One history, which the others come to know.
+    let again = Running::start(&a, &[]);
+    write(&a, "x");
+    a.ok(&["export", "data"]);
+    wait_for_all(&b, &a);
+    wait_for_all(&c, &a);
+    again.stop();
+    let size = own(&a);
+    // Another one, as long, by the same key, out of sight of all who could object.
+    std::fs::rename(a.home(), a.path("one")).expect("renames");
+    std::fs::rename(a.path("other"), a.home()).expect("renames");
+    for n in 0.. {
+        if own(&a) > size {
+            break;
+        }
+        write(&a, &format!("other {n}"));
+        a.ok(&["export", "data"]);
+    }
+    let ended = ends(a.spawn(&["agent", "run"]));
+    ended.failed(3, "the log was forked");
+    let (origin, vkey) = (origin(&a), a.ok(&["log", "vkey"]));
+    for home in [&b, &c] {
+        let listed = until("the proof arrives", || {
+            home.run(&["log", "fork", "--json"])
+                .succeeded()
+                .objects()
+                .pop()
+        });
+        assert_eq!(listed["accuses_log"], true);
+        assert_eq!(listed["origin"], origin.as_str());
+        let file = listed["file"].as_str().expect("a file");
+        let proven = home.ok(&["log", "fork", file, "--vkey", &vkey]);
+        assert!(proven.contains("two histories"), "{proven}");
+        let members = home.ok(&["peer", "list"]);
+        assert!(members.contains("FORKED"), "{members}");
+        // Anything else about it proves nothing.
+        home.run(&["log", "fork", file, "--vkey", &b.ok(&["log", "vkey"])])
+            .failed(3, "");
+        let mut text = std::fs::read_to_string(file).expect("reads");
+        text.truncate(text.len() - 9);
+        std::fs::write(home.path("cut.txt"), text).expect("writes");
+        home.run(&["log", "fork", "cut.txt"]).failed(3, "");
+    }
+    a.run(&["export", "data"]).failed(3, "the log was forked");
+}
+
+#[test]
+fn nonsense_of_a_member_gets_it_kept_out_and_a_strangers_is_not_read() {
+    let [a, b] = [(); 2].map(|()| Sandbox::new());
+    let _agents = [&a, &b].map(|home| Running::start(home, &[]));
+    befriend(&a, &b);
+    let address = a.ok(&["peer", "invite"]);
+    let address = address
+        .split(' ')
+        .find(|word| word.contains("/tcp/"))
+        .expect("TCP");
+    let peer = address
+        .rsplit('/')
+        .next()
+        .expect("an id")
+        .parse()
+        .expect("an id");
+    let nonsense = [&9_u32.to_be_bytes()[..], b"nonsense!"].concat();
+    let long = u32::MAX.to_be_bytes();
+
+    let stranger = RawPeer::start(|_| Vec::new());
+    stranger.dial(address);
+    for _ in 0..16 {
+        let _ = stranger.send_by(peer, LOG_PROTOCOL, &nonsense);
+        let _ = stranger.send_by(peer, LOG_PROTOCOL, &long);
+    }
+    let member = RawPeer::start(|_| Vec::new());
+    let key = LogKey::new(&[5; 32].into());
+    let vkey = Signing::begin(&key, 5).vkey().to_string();
+    a.ok(&["peer", "add", &member.address, &vkey]);
+    member.wait_for(|connections| connections > 0);
+    until("it is kept out", || {
+        for bytes in [&nonsense[..], &long] {
+            let _ = member.send_by(peer, LOG_PROTOCOL, bytes);
+        }
+        (member.connections() == 0).then_some(())
+    });
+    assert!(stranger.connections() > 0, "what it said was not read");
+    write(&a, "x");
+    a.ok(&["export", "data"]);
+    wait_for_all(&b, &a);
+}
