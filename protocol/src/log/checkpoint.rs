@@ -254,7 +254,10 @@ impl SignedCheckpoint {
     }
 
     /// The same with no other line under it than the one of a key that counts.
-    pub(super) fn only<const TYPE: u8>(&self, key: &SignerKey<TYPE>) -> Result<Self, NoteError> {
+    ///
+    /// # Errors
+    /// There is none of that key.
+    pub fn only<const TYPE: u8>(&self, key: &SignerKey<TYPE>) -> Result<Self, NoteError> {
         self.0.only(key).map(Self)
     }
 
@@ -265,6 +268,22 @@ impl SignedCheckpoint {
     pub fn push(&mut self, line: SignatureLine) -> Result<(), CheckpointError> {
         let mut note = self.0.note.clone();
         note.push(line)?;
+        self.keep(note)
+    }
+
+    /// Puts a signature line under it in the place of those of a key, unchecked.
+    pub(super) fn replace<const TYPE: u8>(
+        &mut self,
+        key: &SignerKey<TYPE>,
+        line: SignatureLine,
+    ) -> Result<(), CheckpointError> {
+        let mut note = self.0.note.without(key);
+        note.push(line)?;
+        self.keep(note)
+    }
+
+    /// Takes the same text with other signatures.
+    fn keep(&mut self, note: UnverifiedNote) -> Result<(), CheckpointError> {
         if note.to_string().len() > CHECKPOINT_SIZE_MAX {
             return Err(CheckpointError::TooLong);
         }

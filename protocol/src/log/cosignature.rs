@@ -2,7 +2,7 @@
 //!
 //! Version 1, with Ed25519 and a time: see <https://c2sp.org/tlog-cosignature>.
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 use crate::note::{NoteError, SignatureLine, SignerKey, UnverifiedNote};
 
 /// The signature type of timestamped Ed25519 cosignatures.
@@ -19,6 +19,9 @@ pub enum CosignatureError {
     /// A witness did not sign, or its signature is wrong.
     #[error(transparent)]
     Note(#[from] NoteError),
+    /// There is no room for another.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// A time is later than any may be.
     #[error("a cosignature of second {time_s} is of no time")]
     Time {
@@ -62,6 +65,23 @@ pub fn verify(note: &UnverifiedNote, key: &CosignerKey) -> Result<u64, Cosignatu
     {
         return Err(wrong().into());
     }
+    Ok(time_s)
+}
+
+/// Puts the cosignature of a witness under a checkpoint, in the place of an earlier one of it, and gives the
+/// time in seconds since 1970.
+///
+/// # Errors
+/// It is not the witness's of this checkpoint, or there is no room; the checkpoint is as it was.
+pub fn put(
+    checkpoint: &mut SignedCheckpoint,
+    key: &CosignerKey,
+    line: SignatureLine,
+) -> Result<u64, CosignatureError> {
+    let mut cosigned = checkpoint.clone();
+    cosigned.replace(key, line)?;
+    let time_s = verify(cosigned.note(), key)?;
+    *checkpoint = cosigned;
     Ok(time_s)
 }
 
@@ -119,6 +139,29 @@ mod tests {
         assert_eq!(verify(note.note(), &witness(3)), Ok(1_679_315_147));
         let unsigned = NoteError::Unsigned("witness.example/4".into());
         assert_eq!(verify(note.note(), &witness(4)), Err(unsigned.into()));
+    }
+
+    #[test]
+    fn a_later_cosignature_takes_the_place_of_the_one_before() {
+        let mut both = checkpoint();
+        for (seed, time_s) in [(2, 5), (3, 6), (2, 7), (3, 8)] {
+            let put = put(&mut both, &witness(seed), cosigned(seed, time_s));
+            assert_eq!(put, Ok(time_s));
+        }
+        assert_eq!(both.note().signatures().len(), 3);
+        assert_eq!(verify(both.note(), &witness(2)), Ok(7));
+        let before = both.clone();
+        // Of another witness, or of another checkpoint.
+        let unsigned = NoteError::Unsigned("witness.example/2".into());
+        let other = put(&mut both, &witness(2), cosigned(4, 9));
+        assert_eq!(other, Err(unsigned.into()));
+        let origin = Origin::new("example.com/log").expect("a name");
+        let larger = Checkpoint::new(origin, 8, [9; 32]).expect("a checkpoint");
+        let sign = |message: &[u8]| secret(2).sign(message).to_bytes();
+        let line = cosign(&larger, &witness(2), 9, sign).expect("cosigned");
+        let wrong = NoteError::Wrong("witness.example/2".into());
+        assert_eq!(put(&mut both, &witness(2), line), Err(wrong.into()));
+        assert_eq!(both, before);
     }
 
     #[test]

@@ -20,3 +20,4 @@ pub mod tile;
 pub mod tree;
 #[cfg(test)]
 mod vectors;
+pub mod witness;

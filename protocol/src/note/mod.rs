@@ -126,9 +126,7 @@ impl UnverifiedNote {
         &self,
         key: &SignerKey<TYPE>,
     ) -> Result<&[u8], NoteError> {
-        let id = key.id();
-        let of_key = |line: &&SignatureLine| line.name == key.name() && line.id == id;
-        let line = self.signatures.iter().find(of_key);
+        let line = self.signatures.iter().find(|line| line.is_of(key));
         let line = line.ok_or_else(|| NoteError::Unsigned(key.name().to_owned()))?;
         Ok(&line.signature)
     }
@@ -140,6 +138,15 @@ impl UnverifiedNote {
             text: self.text.clone(),
             signatures: vec![SignatureLine::new(key, signature)],
         })
+    }
+
+    /// The note without the lines of a key.
+    pub(crate) fn without<const TYPE: u8>(&self, key: &SignerKey<TYPE>) -> Self {
+        let others = self.signatures.iter().filter(|line| !line.is_of(key));
+        Self {
+            text: self.text.clone(),
+            signatures: others.cloned().collect(),
+        }
     }
 
     /// Puts a line under the note, unless it is there already.
@@ -187,6 +194,11 @@ impl SignatureLine {
             id: key.id(),
             signature: signature.to_vec(),
         }
+    }
+
+    /// Whether it has the name and the hash of a key.
+    fn is_of<const TYPE: u8>(&self, key: &SignerKey<TYPE>) -> bool {
+        self.name == key.name() && self.id == key.id()
     }
 
     /// Who is said to have signed.

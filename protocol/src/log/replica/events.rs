@@ -86,12 +86,12 @@ pub enum Refusal {
     UnknownLog,
     /// The log did not sign it, or the log was forked: status 403.
     Forbidden,
-    /// The witness cosigned another size last, or another root of this size: status 409.
+    /// The witness cosigned another size last: status 409.
     Conflict {
         /// The size that it cosigned last.
         size: u64,
     },
-    /// The proof does not hold: status 422.
+    /// The proof does not hold, or the witness cosigned another root of this size: status 422.
     WrongProof,
     /// An earlier checkpoint of the log is being remembered: status 503.
     Busy,
