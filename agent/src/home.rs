@@ -3,7 +3,8 @@
 //! Files, all of them written once, whole and durably, and never overwritten:
 //! `node.key` (Ed25519, protobuf as libp2p writes it), `secret.key` (32 bytes that cut points
 //! and deduplication keys are derived from), `log-1.key` (the first key of the log, 32 bytes; later ones have
-//! other numbers), `log-recovery-1.key` (what takes the log back if that is stolen, to be taken offline), `identity.txt` (absent on a write-only node),
+//! other numbers), `log-recovery-1.key` (what takes the log back if that is stolen, to be taken offline), `witness.key` (what cosigns
+//! the logs of others, 32 bytes; made when it is needed first, if the home lacks it), `identity.txt` (absent on a write-only node),
 //! `recipients.txt` (who can open what is exported unless told otherwise), and last `version`,
 //! which says that the others are complete.
 
@@ -21,13 +22,16 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::{
     keys::{RecipientError, RecipientSet},
-    log::key::LogKey,
+    log::key::{LogKey, WitnessKey},
 };
 
 const NODE_KEY: &str = "node.key";
 const SECRET_KEY: &str = "secret.key";
 const LOG_KEY_1: &str = "log-1.key";
 const LOG_RECOVERY_1: &str = "log-recovery-1.key";
+const WITNESS_KEY: &str = "witness.key";
+/// What the names of witnesses begin with, before their peer ids.
+const WITNESS_PREFIX: &str = "souverain-witness/";
 const IDENTITY: &str = "identity.txt";
 const RECIPIENTS: &str = "recipients.txt";
 const VERSION: &str = "version";
@@ -178,7 +182,7 @@ impl Home {
             let encoded = key.to_protobuf_encoding();
             Ok(Zeroizing::new(encoded.expect("Ed25519 keys encode")))
         })?;
-        for file in [SECRET_KEY, LOG_KEY_1, LOG_RECOVERY_1] {
+        for file in [SECRET_KEY, LOG_KEY_1, LOG_RECOVERY_1, WITNESS_KEY] {
             write_once(&path.join(file), random)?;
         }
         let recipients = match &given {
@@ -274,6 +278,18 @@ impl Home {
         self.path.join(format!("log-recovery-{epoch}.key"))
     }
 
+    /// The key that cosigns the logs of others, which is made if there is none.
+    ///
+    /// # Errors
+    /// It cannot be made or read.
+    pub fn witness_key(&self) -> Result<WitnessKey, HomeError> {
+        let path = self.path.join(WITNESS_KEY);
+        write_once(&path, random)?;
+        let name = format!("{WITNESS_PREFIX}{}", self.peer_id());
+        // A peer id is letters and digits.
+        WitnessKey::new(&name, &read_seed(&path)?).map_err(|_| HomeError::Damaged { path })
+    }
+
     /// Who can open what is exported, unless told otherwise.
     ///
     /// # Errors
@@ -355,6 +371,7 @@ fn make_directory(path: &Path) -> Result<(), HomeError> {
         SECRET_KEY,
         LOG_KEY_1,
         LOG_RECOVERY_1,
+        WITNESS_KEY,
         IDENTITY,
         RECIPIENTS,
     ];
@@ -563,12 +580,12 @@ mod tests {
     fn init_makes_private_files_that_open_again() {
         let (_directory, home) = home(&InitOptions::default());
         assert_eq!(mode(home.path()), 0o700);
-        let files = [NODE_KEY, SECRET_KEY, LOG_KEY_1, LOG_RECOVERY_1];
+        let files = [NODE_KEY, SECRET_KEY, LOG_KEY_1, LOG_RECOVERY_1, WITNESS_KEY];
         for file in files.into_iter().chain([IDENTITY, RECIPIENTS, VERSION]) {
             assert_eq!(mode(&home.path().join(file)), 0o600, "{file}");
         }
         let names = std::fs::read_dir(home.path()).expect("read").count();
-        assert_eq!(names, 7);
+        assert_eq!(names, 8);
         let again = Home::open(home.path()).expect("opens");
         assert_eq!(again.peer_id(), home.peer_id());
         assert_eq!(
@@ -583,6 +600,25 @@ mod tests {
             "{public}"
         );
         assert!(!format!("{home:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_home_without_the_key_of_a_witness_makes_one_and_keeps_it() {
+        let (_directory, home) = home(&InitOptions::default());
+        let path = home.path().join(WITNESS_KEY);
+        let first = home.witness_key().expect("a key").key().clone();
+        let name = format!("souverain-witness/{}", home.peer_id());
+        assert_eq!(first.name(), name);
+        std::fs::remove_file(&path).expect("removes");
+        let made = home.witness_key().expect("is made");
+        assert_ne!(made.key(), &first);
+        assert_eq!(mode(&path), 0o600);
+        let again = home.witness_key().expect("is kept");
+        assert_eq!(made.key(), again.key());
+        assert_eq!(format!("{made:?}"), "WitnessKey");
+        std::fs::write(&path, [1; 31]).expect("writes");
+        let damaged = home.witness_key();
+        assert!(matches!(damaged, Err(HomeError::Damaged { .. })));
     }
 
     #[test]

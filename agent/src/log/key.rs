@@ -1,9 +1,16 @@
-//! The secret keys of a log: what signs its entries and checkpoints, and what takes it back from a thief.
+//! Secret keys: what signs the entries and checkpoints of a log, what takes it back from a thief, and what cosigns the
+//! checkpoints of others.
 
 use std::{fmt, path::Path};
 
 use ed25519_dalek::{Signer, SigningKey};
-use protocol::note::PublicKey;
+use protocol::{
+    log::{
+        checkpoint::Checkpoint,
+        cosignature::{CosignatureError, CosignerKey, cosign},
+    },
+    note::{NoteError, PublicKey, SignatureLine},
+};
 use zeroize::Zeroizing;
 
 use crate::home::{HomeError, read_seed};
@@ -46,5 +53,48 @@ impl LogKey {
 impl fmt::Debug for LogKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("LogKey")
+    }
+}
+
+/// The secret key of a witness. It is erased from memory when it is dropped.
+pub struct WitnessKey {
+    secret: SigningKey,
+    key: CosignerKey,
+}
+
+impl WitnessKey {
+    /// The key of a seed, under the name of its witness.
+    ///
+    /// # Errors
+    /// The name is one that no signer has.
+    pub fn new(name: &str, seed: &Zeroizing<[u8; 32]>) -> Result<Self, NoteError> {
+        let secret = SigningKey::from_bytes(seed);
+        let key = CosignerKey::new(name, secret.verifying_key().as_bytes())?;
+        Ok(Self { secret, key })
+    }
+
+    /// What checks its cosignatures.
+    #[must_use]
+    pub fn key(&self) -> &CosignerKey {
+        &self.key
+    }
+
+    /// Cosigns a checkpoint, at a time in seconds since 1970. Whether it may be cosigned was decided before.
+    ///
+    /// # Errors
+    /// No cosignature has that time.
+    pub fn cosign(
+        &self,
+        checkpoint: &Checkpoint,
+        time_s: u64,
+    ) -> Result<SignatureLine, CosignatureError> {
+        let sign = |message: &[u8]| self.secret.sign(message).to_bytes();
+        cosign(checkpoint, &self.key, time_s, sign)
+    }
+}
+
+impl fmt::Debug for WitnessKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WitnessKey")
     }
 }
