@@ -126,7 +126,7 @@ impl Daemon {
         shelf.refresh()?;
         let runtime = threads()?;
         let http =
-            http.map(|http| runtime.block_on(Server::bind(home.path(), http, shelf.clone())));
+            http.map(|http| runtime.block_on(Server::bind(home.path(), http, shelf.clone(), None)));
         let http = http.transpose()?;
         let (node, addresses, task) = runtime.block_on(node::start(
             home.node_key(),

@@ -42,3 +42,7 @@ pub const CAR_LINKS_MAX: usize = 64 << 10;
 pub const CAR_REVISITS_MAX: usize = 64 << 10;
 /// Tiles and bundles of logs that are read, and wait to be sent, at the same time.
 pub const LOG_READS_MAX: usize = 32;
+/// Requests to cosign that arrive, or are decided on, at the same time.
+pub const WITNESS_CALLS_MAX: usize = 32;
+/// How long the body of a request may take to arrive.
+pub const REQUEST_WAIT: Duration = Duration::from_secs(10);

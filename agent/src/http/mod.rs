@@ -1,7 +1,7 @@
 //! The HTTP server of an agent: who may connect, for how long, and which part of it answers.
 //!
 //! Owns connections and their limits. What is below `/ipfs/` is the [`gateway`]'s, if it is asked for;
-//! below `/log/` are the node's logs.
+//! below `/log/` are the node's logs, below `/witness/` is the witness that it may be.
 
 mod answers;
 pub mod gateway;
@@ -9,6 +9,7 @@ pub mod limits;
 mod log;
 mod pace;
 mod places;
+mod witness;
 
 use std::{
     convert::Infallible,
@@ -28,13 +29,14 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::shelf::Shelf;
+use crate::{log::witnessing::Witnessing, shelf::Shelf};
 use answers::{Refusal, refused};
 use gateway::Gateway;
 use limits::{ACCEPT_WAIT, HEAD_SIZE_MAX, HEADER_WAIT, HEADERS_MAX};
 use log::Logs;
 use pace::Paced;
 use places::{Busy, Place, Places};
+use witness::Witness;
 
 type BodyError = Box<dyn std::error::Error + Send + Sync>;
 type Body = UnsyncBoxBody<Bytes, BodyError>;
@@ -93,14 +95,16 @@ pub(crate) struct Server {
 struct Site {
     gateway: Option<Arc<Gateway>>,
     logs: Logs,
+    witness: Option<Witness>,
 }
 
 impl Server {
-    /// Begins to listen.
+    /// Begins to listen. `witnessing` decides what is cosigned, if the node is a witness.
     pub(crate) async fn bind(
         home: &Path,
         options: &HttpOptions,
         shelf: Arc<Shelf>,
+        witnessing: Option<Witnessing>,
     ) -> Result<Self, HttpError> {
         let HttpAddress(address) = options.listen;
         let failed = |cause| HttpError { address, cause };
@@ -113,6 +117,7 @@ impl Server {
             site: Arc::new(Site {
                 gateway,
                 logs: Logs::new(home),
+                witness: witnessing.map(Witness::new),
             }),
         })
     }
@@ -153,7 +158,7 @@ async fn serve(stream: TcpStream, place: Place, site: Arc<Site>) {
     let _ = stream.set_nodelay(true);
     let answer = |asked| {
         let (site, busy) = (site.clone(), place.busy());
-        async move { Ok::<_, Infallible>(site.answer(&asked, busy).await) }
+        async move { Ok::<_, Infallible>(site.answer(asked, busy).await) }
     };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -172,8 +177,11 @@ async fn serve(stream: TcpStream, place: Place, site: Arc<Site>) {
 }
 
 impl Site {
-    async fn answer(&self, asked: &Request<Incoming>, busy: Busy) -> Response<Body> {
+    async fn answer(&self, asked: Request<Incoming>, busy: Busy) -> Response<Body> {
         let path = asked.uri().path();
+        if let Some(witness) = self.witness.as_ref().filter(|_| path == witness::PATH) {
+            return witness.answer(asked, busy).await;
+        }
         let gateway = self
             .gateway
             .as_ref()
@@ -189,8 +197,8 @@ impl Site {
             });
         }
         match (gateway, of_log) {
-            (Some(gateway), _) => gateway.answer(asked, busy).await,
-            (None, Some(path)) => self.logs.answer(asked, path, busy).await,
+            (Some(gateway), _) => gateway.answer(&asked, busy).await,
+            (None, Some(path)) => self.logs.answer(&asked, path, busy).await,
             (None, None) => refused(Refusal::NOT_FOUND),
         }
     }

@@ -17,6 +17,7 @@ mod prove;
 pub(crate) mod recorder;
 mod source;
 mod verify;
+pub mod witnessing;
 
 use std::path::Path;
 

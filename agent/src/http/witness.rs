@@ -1,0 +1,166 @@
+//! The witness over HTTP: `POST /witness/add-checkpoint`, as C2SP's `tlog-witness` has it below the submission prefix
+//! `URL/witness`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{self, HeaderValue},
+};
+use protocol::log::witness::REQUEST_SIZE_MAX;
+use tokio::{sync::Semaphore, time::timeout};
+
+use super::{
+    Body,
+    answers::{Held, Refusal, refused, set, whole},
+    limits::{REQUEST_WAIT, WITNESS_CALLS_MAX},
+    places::Busy,
+};
+use crate::log::witnessing::{Witnessing, answer};
+
+/// Where it is.
+pub(super) const PATH: &str = "/witness/add-checkpoint";
+
+const TOO_LONG: Refusal = Refusal {
+    status: 413,
+    reason: "the request is longer than any",
+};
+const SLOW: Refusal = Refusal {
+    status: 408,
+    reason: "the request took too long to arrive",
+};
+const BUSY: Refusal = Refusal {
+    status: 503,
+    reason: "too much is being cosigned already",
+};
+
+/// The witness that a node is.
+#[derive(Debug)]
+pub(super) struct Witness {
+    witnessing: Witnessing,
+    /// Each call holds a request.
+    calls: Arc<Semaphore>,
+}
+
+impl Witness {
+    pub(super) fn new(witnessing: Witnessing) -> Self {
+        Self {
+            witnessing,
+            calls: Arc::new(Semaphore::new(WITNESS_CALLS_MAX)),
+        }
+    }
+
+    /// Answers a request.
+    pub(super) async fn answer(&self, asked: Request<Incoming>, busy: Busy) -> Response<Body> {
+        if asked.method() != Method::POST {
+            let mut answer = refused(Refusal {
+                status: 405,
+                reason: "checkpoints are sent with POST",
+            });
+            set(&mut answer, header::ALLOW, "POST");
+            return answer;
+        }
+        let answer = self.understand(asked, busy).await;
+        answer.unwrap_or_else(refused)
+    }
+
+    async fn understand(
+        &self,
+        asked: Request<Incoming>,
+        busy: Busy,
+    ) -> Result<Response<Body>, Refusal> {
+        let place = self.calls.clone().try_acquire_owned().map_err(|_| BUSY)?;
+        let body = Limited::new(asked.into_body(), REQUEST_SIZE_MAX).collect();
+        let body = timeout(REQUEST_WAIT, body).await.map_err(|_| SLOW)?;
+        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+            true => TOO_LONG,
+            false => Refusal::bad("the request was cut off"),
+        })?;
+        let said = answer(&self.witnessing, &body.to_bytes()).await;
+        let held = Held {
+            bytes: said.body,
+            _busy: Arc::new(busy),
+            _memory: Some(place),
+        };
+        let mut answer = Response::new(whole(Bytes::from_owner(held)));
+        *answer.status_mut() =
+            StatusCode::from_u16(said.status).expect("answers have codes of HTTP");
+        let headers = answer.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(said.media));
+        set(&mut answer, header::CACHE_CONTROL, "no-store");
+        set(&mut answer, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+        if said.status == 503 {
+            set(&mut answer, header::RETRY_AFTER, "1");
+        }
+        Ok(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::log::witness::{MEDIA_SIZE, MEDIA_TEXT};
+    use reqwest::Client;
+    use store::Store;
+
+    use super::super::{HttpOptions, Server};
+    use super::*;
+    use crate::{
+        log::witnessing::tests::{deciding, request},
+        shelf::Shelf,
+    };
+
+    /// A server that runs as long as the test, and the URL of a path on it.
+    async fn served(home: &tempfile::TempDir, witnessing: Option<Witnessing>) -> String {
+        let store = Arc::new(Store::open(home.path(), "test").expect("opens"));
+        let options = HttpOptions {
+            listen: "0".parse().expect("an address"),
+            gateway: false,
+        };
+        let shelf = Arc::new(Shelf::new(store));
+        let server = Server::bind(home.path(), &options, shelf, witnessing);
+        let server = server.await.expect("listens");
+        let url = server.url();
+        tokio::spawn(async move { server.serve().await });
+        url
+    }
+
+    #[tokio::test]
+    async fn statuses_and_media_types_are_those_of_the_specification() {
+        let home = tempfile::tempdir().expect("a directory");
+        let url = served(&home, Some(deciding())).await + PATH;
+        let client = Client::builder().no_proxy().build().expect("a client");
+        let long = "x".repeat(REQUEST_SIZE_MAX + 1);
+        for (body, status, media, text) in [
+            (
+                request(0).to_string(),
+                200,
+                MEDIA_TEXT,
+                "\u{2014} witness.example ",
+            ),
+            (request(4).to_string(), 409, MEDIA_SIZE, "3\n"),
+            ("old 0\n".to_owned(), 400, MEDIA_TEXT, "not of the form"),
+            (long, 413, MEDIA_TEXT, "the request is longer"),
+        ] {
+            let answer = client.post(&url).body(body).send().await.expect("answers");
+            assert_eq!(answer.status(), status);
+            assert_eq!(answer.headers()[header::CONTENT_TYPE], media);
+            let body = answer.text().await.expect("a text");
+            assert!(body.starts_with(text), "{body}");
+        }
+        let answer = client.get(&url).send().await.expect("answers");
+        assert_eq!(answer.status(), 405);
+        assert_eq!(answer.headers()[header::ALLOW], "POST");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_no_witness_has_no_such_place() {
+        let home = tempfile::tempdir().expect("a directory");
+        let url = served(&home, None).await + PATH;
+        let client = Client::builder().no_proxy().build().expect("a client");
+        let answer = client.post(&url).body(request(0).to_string()).send().await;
+        assert_eq!(answer.expect("answers").status(), 404);
+    }
+}
