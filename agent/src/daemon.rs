@@ -9,6 +9,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use libp2p::Multiaddr;
@@ -39,6 +40,8 @@ use crate::{
 
 /// Threads that wait for the disk, at most.
 const BLOCKING_THREADS_MAX: usize = 16;
+/// How long a node that stops for good may take to tell others why.
+const TELL_WAIT: Duration = Duration::from_secs(1);
 /// Most bytes of the lock file that are read.
 const HOLDER_SIZE_MAX: u64 = 32;
 
@@ -116,7 +119,11 @@ impl Daemon {
         let store = Arc::new(Store::open_read(home.path(), "agent")?);
         let vkey = OwnLog::new(home, session).record(now_ms(), &[])?.vkey;
         let origin = Origin::new(vkey.name()).map_err(LogError::from)?;
-        let (ends, port) = following::port();
+        let runtime = threads()?;
+        let (ends, port) = {
+            let _entered = runtime.enter();
+            following::port()
+        };
         let told = port.told.clone();
         let (standing, agreed) = crossbeam_channel::unbounded();
         let alone = Federation::load(home.path())?.members().next().is_none();
@@ -124,9 +131,10 @@ impl Daemon {
         let recorder = Recorder::start(home, session, agreed, told.clone())?;
         let shelf = Arc::new(Shelf::recorded(store, recorder));
         shelf.refresh()?;
-        let runtime = threads()?;
-        let http =
-            http.map(|http| runtime.block_on(Server::bind(home.path(), http, shelf.clone(), None)));
+        let http = http.map(|http| {
+            let witnessing = Some(port.witnessing.clone());
+            runtime.block_on(Server::bind(home.path(), http, shelf.clone(), witnessing))
+        });
         let http = http.transpose()?;
         let (node, addresses, task) = runtime.block_on(node::start(
             home.node_key(),
@@ -137,7 +145,7 @@ impl Daemon {
         let (end, ended) = oneshot::channel();
         let following = {
             let _entered = runtime.enter();
-            Following::start(home.path(), &origin, ends, told.clone(), standing, end)?
+            Following::start(home, &origin, ends, told.clone(), standing, end)?
         };
         runtime.block_on(node.changed(shelf.public()));
         let socket = {
@@ -207,6 +215,10 @@ impl Daemon {
         if matches!(because, Err(DaemonError::Ended | DaemonError::Threads(_))) {
             drop(following);
             return because;
+        }
+        if matches!(because, Err(DaemonError::Log(LogError::Forked { .. }))) {
+            // Others are to have the proof.
+            runtime.block_on(tokio::time::sleep(TELL_WAIT));
         }
         // A pull that is under way ends too: what came is committed.
         runtime.block_on(async {

@@ -21,6 +21,7 @@ use secrecy::ExposeSecret;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::{
+    federation::WITNESS_PREFIX,
     keys::{RecipientError, RecipientSet},
     log::key::{LogKey, WitnessKey},
 };
@@ -30,8 +31,6 @@ const SECRET_KEY: &str = "secret.key";
 const LOG_KEY_1: &str = "log-1.key";
 const LOG_RECOVERY_1: &str = "log-recovery-1.key";
 const WITNESS_KEY: &str = "witness.key";
-/// What the names of witnesses begin with, before their peer ids.
-const WITNESS_PREFIX: &str = "souverain-witness/";
 const IDENTITY: &str = "identity.txt";
 const RECIPIENTS: &str = "recipients.txt";
 const VERSION: &str = "version";

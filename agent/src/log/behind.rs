@@ -58,7 +58,8 @@ pub(super) fn forked(home: &Path) -> Option<PathBuf> {
     Some(forked_file(home)).filter(|path| path.exists())
 }
 
-fn forked_file(home: &Path) -> PathBuf {
+/// Where the proof is that the own log was forked, if it was.
+pub(super) fn forked_file(home: &Path) -> PathBuf {
     own_dir(home).join("forked")
 }
 

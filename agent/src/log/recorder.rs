@@ -108,8 +108,10 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        self.tell(Event::of(Action::AGENT_STOP));
-        drop(self.events.take());
+        if let Some(events) = self.events.take() {
+            // A thread that may not append takes nothing.
+            let _ = events.send(Event::of(Action::AGENT_STOP));
+        }
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {

@@ -117,3 +117,5 @@ pub const LOG_MESSAGES_MAX: usize = 64;
 pub const LOG_STREAMS_MAX: usize = 2;
 /// What a member may be blamed for before it is kept out, in points. One is forgiven each second.
 pub const BLAME_MAX: u32 = 100;
+/// Requests of members to cosign that are read and answered at a time; one more is dropped.
+pub const COSIGNING_MAX: usize = 32;

@@ -20,6 +20,7 @@ mod talk;
 mod task;
 mod traffic;
 mod transport;
+mod witness;
 
 use std::{io, sync::Arc};
 
@@ -210,6 +211,12 @@ pub(crate) enum Command {
     /// Look again at what peers wait for, and tell the DHT that these snapshots are to be had here,
     /// and no others.
     Changed { public: Vec<Cid> },
+    /// Ask a member to cosign: the body of a request, and where the answer goes, a status code and a body.
+    Cosign {
+        peer: PeerId,
+        body: Vec<u8>,
+        reply: oneshot::Sender<io::Result<(u16, Vec<u8>)>>,
+    },
     /// Say goodbye to all peers, and end.
     Stop,
 }
@@ -250,6 +257,17 @@ impl Handle {
     pub(crate) async fn changed(&self, public: Vec<Cid>) {
         // A node that has stopped provides nothing.
         let _ = self.commands.send(Command::Changed { public }).await;
+    }
+
+    /// Asks a member of the federation that is connected to cosign: gives the status code and the body of its answer.
+    pub(crate) async fn cosign(&self, peer: PeerId, body: Vec<u8>) -> io::Result<(u16, Vec<u8>)> {
+        let (reply, answer) = oneshot::channel();
+        let asked = Command::Cosign { peer, body, reply };
+        self.commands
+            .send(asked)
+            .await
+            .map_err(|_| io::Error::other(Stopped))?;
+        answer.await.map_err(|_| io::ErrorKind::NotConnected)?
     }
 
     /// Lets the node say goodbye to its peers and end, whoever else has a handle.

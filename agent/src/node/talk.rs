@@ -12,7 +12,7 @@ use std::{
 
 use libp2p::{
     Multiaddr, PeerId, Stream, StreamProtocol,
-    futures::{AsyncReadExt, AsyncWriteExt},
+    futures::{AsyncReadExt, AsyncWriteExt, StreamExt},
     gossipsub::{self, IdentTopic, MessageAcceptance, MessageId, TopicHash},
 };
 use libp2p_stream::{Control, IncomingStreams};
@@ -21,15 +21,22 @@ use protocol::log::replica::{
     limits::{GOSSIP_SIZE_MAX, MESSAGE_SIZE_MAX},
 };
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, oneshot},
     task::AbortHandle,
     time::timeout,
 };
 
-use super::limits::{
-    BLAME_MAX, LOG_BYTES_MAX, LOG_MESSAGES_MAX, LOG_STREAMS_MAX, STREAM_OPEN_WAIT, STREAM_STEP_WAIT,
+use super::{
+    limits::{
+        BLAME_MAX, COSIGNING_MAX, LOG_BYTES_MAX, LOG_MESSAGES_MAX, LOG_STREAMS_MAX,
+        STREAM_OPEN_WAIT, STREAM_STEP_WAIT,
+    },
+    witness::{self, WITNESS_PROTOCOL},
 };
-use crate::log::following::{GossipId, Port, Say, Told, Verdict, gossip_id};
+use crate::log::{
+    following::{GossipId, Port, Say, Told, Verdict, gossip_id},
+    witnessing::Witnessing,
+};
 
 /// The protocol of streams.
 pub(super) const LOG_PROTOCOL: StreamProtocol = StreamProtocol::new("/souverain/log/1");
@@ -45,6 +52,9 @@ const STRANGER: f64 = -1000.0;
 /// What a node needs to carry what replicas say.
 pub(super) struct Talk {
     told: mpsc::UnboundedSender<Told>,
+    witnessing: Witnessing,
+    /// Requests to cosign that are read and answered.
+    cosigning: Arc<Semaphore>,
     control: Control,
     members: HashMap<PeerId, Vec<Multiaddr>>,
     room: Arc<Semaphore>,
@@ -57,15 +67,42 @@ pub(super) struct Talk {
     gossiped: VecDeque<GossipId>,
 }
 
+/// Where streams of others come in.
+pub(super) struct Incoming {
+    messages: IncomingStreams,
+    requests: IncomingStreams,
+}
+
+/// A stream of another peer.
+pub(super) enum InboundStream {
+    /// With messages of a replica.
+    Messages(PeerId, Stream),
+    /// With a request to cosign.
+    Request(PeerId, Stream),
+}
+
+impl Incoming {
+    /// The next one.
+    pub(super) async fn next(&mut self) -> Option<InboundStream> {
+        tokio::select! {
+            next = self.messages.next() => next.map(|(peer, s)| InboundStream::Messages(peer, s)),
+            next = self.requests.next() => next.map(|(peer, s)| InboundStream::Request(peer, s)),
+        }
+    }
+}
+
 impl Talk {
     /// What replicas say, and where streams of others come in.
-    pub(super) fn new(
-        port: Port,
-        mut control: Control,
-    ) -> (Self, mpsc::Receiver<Say>, IncomingStreams) {
-        let incoming = control.accept(LOG_PROTOCOL);
+    pub(super) fn new(port: Port, mut control: Control) -> (Self, mpsc::Receiver<Say>, Incoming) {
+        let mut accept = |protocol| control.accept(protocol).expect("it is accepted once");
+        let incoming = Incoming {
+            messages: accept(LOG_PROTOCOL),
+            requests: accept(WITNESS_PROTOCOL),
+        };
         let talk = Self {
             told: port.told,
+            witnessing: port.witnessing,
+            cosigning: Arc::new(Semaphore::new(COSIGNING_MAX)),
             control,
             members: HashMap::new(),
             room: Arc::new(Semaphore::new(LOG_BYTES_MAX / ROOM_UNIT)),
@@ -75,7 +112,7 @@ impl Talk {
             dialled: HashSet::new(),
             gossiped: VecDeque::new(),
         };
-        (talk, port.says, incoming.expect("it is accepted once"))
+        (talk, port.says, incoming)
     }
 
     /// Puts others in the place of the members. Returns who is new, and who is not one any more.
@@ -156,6 +193,37 @@ impl Talk {
             }
         });
         listeners.push(listening.abort_handle());
+    }
+
+    /// Answers a request to cosign. If too many are being answered, it is not.
+    pub(super) fn cosign(&self, peer: PeerId, stream: Stream) {
+        let Ok(place) = self.cosigning.clone().try_acquire_owned() else {
+            return;
+        };
+        if !self.members.contains_key(&peer) {
+            return;
+        }
+        let witnessing = self.witnessing.clone();
+        tokio::spawn(async move {
+            if let Err(error) = witness::serve(stream, &witnessing).await {
+                tracing::debug!(%peer, %error, "a request to cosign is not answered");
+            }
+            drop(place);
+        });
+    }
+
+    /// Asks a member to cosign.
+    pub(super) fn ask(
+        &self,
+        peer: PeerId,
+        body: Vec<u8>,
+        reply: oneshot::Sender<io::Result<(u16, Vec<u8>)>>,
+    ) {
+        let control = self.control.clone();
+        tokio::spawn(async move {
+            // Who asked may not wait for the answer any more.
+            let _ = reply.send(witness::ask(control, peer, &body).await);
+        });
     }
 
     /// Takes in gossip. It is passed on when it is known to be true.

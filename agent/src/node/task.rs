@@ -17,7 +17,6 @@ use libp2p::{
     ping,
     swarm::{ConnectionId, SwarmEvent, dial_opts::DialOpts},
 };
-use libp2p_stream::IncomingStreams;
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
@@ -41,7 +40,7 @@ use super::{
         LISTEN_WAIT, STOP_WAIT, STREAMS_NEGOTIATING_MAX,
     },
     session::{SessionEvent, Sessions},
-    talk::Talk,
+    talk::{Incoming, Talk},
     traffic::Traffic,
     transport,
 };
@@ -126,7 +125,7 @@ struct Task {
     /// What is said of logs, if this node follows any.
     talk: Option<Talk>,
     says: Option<mpsc::Receiver<Say>>,
-    incoming: Option<IncomingStreams>,
+    incoming: Option<Incoming>,
 }
 
 /// A peer with a connection.
@@ -197,7 +196,7 @@ impl Task {
                     Err(error) => tracing::error!(%error, "the store could not be asked"),
                 },
                 Some(say) = next_say(&mut self.says) => self.say(say),
-                Some((peer, stream)) = next_stream(&mut self.incoming) => self.listen_to(peer, stream),
+                Some(stream) = next_stream(&mut self.incoming) => self.listen_to(stream),
                 () = due(redial) => self.redial(),
                 () = due(tell_dht) => self.tell_dht(),
             }
@@ -251,6 +250,7 @@ impl Task {
                 held: false,
             }),
             Command::CloseSession { session } => self.close_session(session),
+            Command::Cosign { peer, body, reply } => self.cosign(peer, body, reply),
             // The loop that takes the commands ends with it.
             Command::Stop => {}
         }

@@ -121,7 +121,7 @@ impl InviteArgs {
             log: OwnLog::new(&home, context.session.into_bytes())
                 .record(now_ms(), &[])?
                 .vkey,
-            witness: None,
+            witness: Some(home.witness_key()?.key().clone()),
             recipients: recipients.take(RECIPIENTS_MAX).map(str::to_owned).collect(),
         };
         let shown = InviteShown {
@@ -155,7 +155,8 @@ impl AddArgs {
         let home = context.open_home()?;
         let invite: Invite = self.invite.join(" ").parse()?;
         if invite.peer == home.peer_id() {
-            return Err(CliError::usage("that is the invite of this node itself"));
+            return Err(CliError::usage("that is the invite of this node itself")
+                .hint("pass what `souverain peer invite` printed on the other node"));
         }
         let mut roles: BTreeSet<Role> = self.role.iter().map(|role| (*role).into()).collect();
         // Whoever is there for anything has a log that tells of it.

@@ -4,7 +4,7 @@
 //! of their own were checked against; without it they are taken from others again.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fs::{self, DirBuilder, File},
     io::{self, Read},
     os::unix::fs::DirBuilderExt,
@@ -12,13 +12,16 @@ use std::{
 };
 
 use data_encoding::HEXLOWER;
-use protocol::log::{
-    chain::Chain,
-    checkpoint::{Origin, SignedCheckpoint, UnverifiedCheckpoint},
-    fork::{Blame, FORK_SIZE_MAX, Fork, Signer, UnverifiedFork},
-    keys::{KeyHistory, ORIGIN_PREFIX},
-    replica::{Kept, Reading, Stretch, read_stretch},
-    tree::Edge,
+use protocol::{
+    log::{
+        chain::Chain,
+        checkpoint::{Origin, SignedCheckpoint, UnverifiedCheckpoint},
+        fork::{Blame, FORK_SIZE_MAX, Fork, Signer, UnverifiedFork},
+        keys::{KeyHistory, ORIGIN_PREFIX},
+        replica::{Kept, Reading, Stretch, read_stretch},
+        tree::Edge,
+    },
+    note::VerifierKey,
 };
 use sha2::{Digest, Sha256};
 use store::{
@@ -180,19 +183,67 @@ impl Files {
     /// It cannot be written.
     pub(super) fn keep_fork(&self, origin: &Origin, fork: &Fork) -> io::Result<()> {
         let dir = self.dir(origin);
-        for dir in [&dir, &dir.join("forks")] {
-            match DirBuilder::new().mode(0o700).create(dir) {
-                Ok(()) => File::open(dir.parent().unwrap_or(dir))?.sync_all()?,
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(e),
-            }
-        }
+        make_dir(&dir)?;
+        make_dir(&dir.join("forks"))?;
         let text = fork.to_string();
         let name = HEXLOWER.encode(&Sha256::digest(&text)[..16]);
         durable_file::replace(
             &dir.join("forks").join(format!("{name}.txt")),
             text.as_bytes(),
         )
+    }
+
+    /// The last checkpoint of each log that the node cosigned, or was about to.
+    ///
+    /// # Errors
+    /// One of them cannot be read. Then nothing may be cosigned: it could contradict it.
+    pub(super) fn cosigned(&self) -> Result<BTreeMap<Origin, SignedCheckpoint>, LogError> {
+        let dir = cosigned_dir(&self.home);
+        let failed = |cause| not_written(&dir, cause);
+        let listed = match fs::read_dir(&dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            listed => listed.map_err(failed)?,
+        };
+        let mut cosigned = BTreeMap::new();
+        for file in listed {
+            let path = file.map_err(failed)?.path();
+            if path.extension().is_none_or(|extension| extension != "txt") {
+                // A crash may leave one that was not complete.
+                continue;
+            }
+            let mut text = String::new();
+            File::open(&path)
+                .and_then(|file| file.take(NOTE_SIZE_MAX).read_to_string(&mut text))
+                .map_err(failed)?;
+            let damaged = || StoreError::Damaged {
+                path: path.clone(),
+                what: "it is not what was cosigned".to_owned(),
+            };
+            let (key, note) = text.split_once('\n').ok_or_else(damaged)?;
+            let key: VerifierKey = key.parse().map_err(|_| damaged())?;
+            let signed = UnverifiedCheckpoint::parse(note.as_bytes())
+                .and_then(|checkpoint| checkpoint.verify(&key))
+                .map_err(|_| damaged())?;
+            cosigned.insert(signed.checkpoint().origin().clone(), signed);
+        }
+        Ok(cosigned)
+    }
+
+    /// Remembers what is about to be cosigned, in place of what was of this log; `key` signed it for the log.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn keep_cosigned(
+        &self,
+        key: &VerifierKey,
+        signed: &SignedCheckpoint,
+    ) -> io::Result<()> {
+        let dir = cosigned_dir(&self.home);
+        make_dir(&dir)?;
+        let origin = signed.checkpoint().origin().as_str();
+        let name = origin.trim_start_matches(ORIGIN_PREFIX);
+        let text = format!("{key}\n{signed}");
+        durable_file::replace(&dir.join(format!("{name}.txt")), text.as_bytes())
     }
 }
 
@@ -297,6 +348,19 @@ fn verified(keys: &KeyHistory, checkpoint: &UnverifiedCheckpoint) -> Option<Sign
     let size = checkpoint.checkpoint_unverified().size();
     let mut keys = keys.checkpoint_keys(size).into_iter();
     keys.find_map(|key| checkpoint.clone().verify(key).ok())
+}
+
+fn cosigned_dir(home: &Path) -> PathBuf {
+    home.join("log").join("cosigned")
+}
+
+/// Makes a directory of the owner's alone, durably, unless there is one.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Ok(()) => File::open(dir.parent().unwrap_or(dir))?.sync_all(),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(e),
+    }
 }
 
 fn not_written(path: &Path, cause: io::Error) -> LogError {

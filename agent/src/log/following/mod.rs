@@ -7,19 +7,23 @@ mod files;
 use std::{
     collections::{HashMap, VecDeque},
     error::Error,
-    path::{Path, PathBuf},
+    path::PathBuf,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use libp2p::{Multiaddr, PeerId};
-use protocol::log::{
-    checkpoint::{Origin, SignedCheckpoint},
-    fork::Fork,
-    replica::{
-        Config, Effect, Input, Member, Message, Misbehaviour, Peer, Replica, Role, Ticket,
-        limits::PEERS_MAX,
+use protocol::{
+    log::{
+        checkpoint::{Origin, SignedCheckpoint},
+        fork::Fork,
+        keys::KeyHistory,
+        replica::{
+            Config, Effect, Input, Member, Message, Misbehaviour, Peer, Refusal, Replica, Role,
+            Ticket, limits::PEERS_MAX,
+        },
     },
+    note::SignatureLine,
 };
 use sha2::{Digest, Sha256};
 use store::StoreError;
@@ -32,13 +36,24 @@ use tokio::{
 pub(super) use files::forks;
 
 use self::files::Files;
-use super::{LogError, behind, places::own_dir};
-use crate::federation::{Federation, FederationError};
+use super::{
+    LogError, behind,
+    key::WitnessKey,
+    now_ms,
+    places::own_dir,
+    witnessing::{Call, Witnessing},
+};
+use crate::{
+    federation::{Federation, FederationError},
+    home::Home,
+};
 
 /// How often it is looked whether the own log grew, where nobody told of it.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Gossip that waits until it is known to be true, and is not passed on if there is more.
 const UNDECIDED_MAX: usize = 1024;
+/// Calls for cosignatures that wait to be taken in.
+const CALLS_MAX: usize = 16;
 /// Messages to the node that wait.
 const SAYS_MAX: usize = 1024;
 
@@ -67,6 +82,8 @@ pub(crate) enum Told {
     },
     /// A member said what is no message.
     Nonsense(PeerId),
+    /// Somebody wants a checkpoint cosigned.
+    Cosign(Call),
     /// The own log grew.
     Grew,
     /// The federation may have changed; the answer comes when the change holds.
@@ -128,6 +145,7 @@ pub(crate) enum Verdict {
 pub(crate) struct Port {
     pub(crate) told: mpsc::UnboundedSender<Told>,
     pub(crate) says: mpsc::Receiver<Say>,
+    pub(crate) witnessing: Witnessing,
 }
 
 /// Whether the own log may be appended to, after a start.
@@ -153,7 +171,7 @@ pub(crate) struct Ends {
     says: mpsc::Sender<Say>,
 }
 
-/// A thread's and a node's ends of what connects them.
+/// A thread's and a node's ends of what connects them. Must be called within a runtime.
 pub(crate) fn port() -> (Ends, Port) {
     let (told, receiver) = mpsc::unbounded_channel();
     let (sender, says) = mpsc::channel(SAYS_MAX);
@@ -161,7 +179,26 @@ pub(crate) fn port() -> (Ends, Port) {
         told: receiver,
         says: sender,
     };
-    (ends, Port { told, says })
+    let witnessing = witnessing(told.clone());
+    let port = Port {
+        told,
+        says,
+        witnessing,
+    };
+    (ends, port)
+}
+
+/// The way to the thread for who wants something cosigned.
+fn witnessing(told: mpsc::UnboundedSender<Told>) -> Witnessing {
+    let (calls, mut called) = mpsc::channel(CALLS_MAX);
+    tokio::spawn(async move {
+        while let Some(call) = called.recv().await {
+            if told.send(Told::Cosign(call)).is_err() {
+                return;
+            }
+        }
+    });
+    Witnessing { calls }
 }
 
 impl Following {
@@ -171,7 +208,7 @@ impl Following {
     /// # Errors
     /// The federation or the own log cannot be read.
     pub(crate) fn start(
-        home: &Path,
+        home: &Home,
         own: &Origin,
         ends: Ends,
         told: mpsc::UnboundedSender<Told>,
@@ -180,21 +217,24 @@ impl Following {
     ) -> Result<Self, LogError> {
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|_| LogError::Random)?;
+        let files = Files::new(home.path(), own.clone());
         let config = Config {
             seed: u64::from_be_bytes(seed),
             own: Some(own.clone()),
-            cosigned: None,
+            cosigned: Some(files.cosigned()?),
         };
         let mut follower = Follower {
-            home: home.to_owned(),
+            home: home.path().to_owned(),
             own: own.clone(),
-            files: Files::new(home, own.clone()),
+            files,
             replica: Replica::new(config),
             started: Instant::now(),
             wake_at: None,
             peers: HashMap::new(),
             numbers: HashMap::new(),
             count: 0,
+            witness: home.witness_key().map_err(LogError::Key)?,
+            calls: HashMap::new(),
             followed: HashMap::new(),
             undecided: VecDeque::new(),
             says: ends.says,
@@ -220,7 +260,7 @@ impl Following {
             .map_err(|cause| {
                 LogError::Store(StoreError::Io {
                     what: "start the thread for",
-                    path: own_dir(home),
+                    path: own_dir(home.path()),
                     cause,
                 })
             })?;
@@ -253,6 +293,9 @@ struct Follower {
     peers: HashMap<PeerId, Peer>,
     numbers: HashMap<Peer, PeerId>,
     count: u64,
+    witness: WitnessKey,
+    /// Who waits for a cosignature.
+    calls: HashMap<u64, oneshot::Sender<Result<SignatureLine, Refusal>>>,
     followed: HashMap<Origin, Member>,
     undecided: VecDeque<(GossipId, PeerId)>,
     says: mpsc::Sender<Say>,
@@ -307,6 +350,13 @@ impl Follower {
             } => {
                 self.said(peer, *message, gossip);
                 drop(room);
+            }
+            Told::Cosign((request, reply)) => {
+                self.count += 1;
+                let call = self.count;
+                self.calls.insert(call, reply);
+                let request = Box::new(request);
+                self.handle(Input::AddCheckpoint { call, request });
             }
             Told::Nonsense(peer) => self.say(Say::Blame(peer, Misbehaviour::WrongRange)),
             Told::Grew => self.grew(),
@@ -460,6 +510,12 @@ impl Follower {
                 fork,
                 frozen,
             } => inputs.push_back(self.keep_fork(ticket, &origin, &fork, frozen)),
+            Effect::Frozen { origin } if origin == self.own => {
+                // The proof is on its way to the others by now.
+                self.end(LogError::Forked {
+                    proof: behind::forked_file(&self.home),
+                });
+            }
             Effect::Frozen { origin } => {
                 tracing::error!(%origin, "a log was forked, and nothing more is taken of it");
             }
@@ -473,7 +529,16 @@ impl Follower {
             Effect::Wake { at_ms } => {
                 self.wake_at = self.started.checked_add(Duration::from_millis(at_ms));
             }
-            Effect::KeepCosigned { .. } | Effect::Cosign { .. } | Effect::Refuse { .. } => {}
+            Effect::KeepCosigned { ticket, checkpoint } => {
+                inputs.push_back(self.keep_cosigned(ticket, &checkpoint));
+            }
+            Effect::Cosign { call, checkpoint } => {
+                let line = self
+                    .witness
+                    .cosign(checkpoint.checkpoint(), now_ms() / 1000);
+                self.answer(call, line.map_err(|_| Refusal::Busy));
+            }
+            Effect::Refuse { call, because } => self.answer(call, Err(because)),
         }
     }
 
@@ -506,6 +571,31 @@ impl Follower {
         }
     }
 
+    fn keep_cosigned(&mut self, ticket: Ticket, checkpoint: &SignedCheckpoint) -> Input {
+        let origin = checkpoint.checkpoint().origin();
+        let keys = self.replica.keys(origin);
+        let mut keys = keys.into_iter().flat_map(KeyHistory::keys);
+        let key = keys.find(|key| checkpoint.note().verify(key).is_ok());
+        let kept = match key {
+            Some(key) => self.files.keep_cosigned(key, checkpoint),
+            None => Err(std::io::Error::other("it is not known who signed it")),
+        };
+        match kept {
+            Ok(()) => Input::Kept { ticket },
+            Err(error) => {
+                tracing::error!(%origin, %error, "what was to be cosigned is not remembered");
+                Input::NotKept { ticket }
+            }
+        }
+    }
+
+    fn answer(&mut self, call: u64, with: Result<SignatureLine, Refusal>) {
+        if let Some(reply) = self.calls.remove(&call) {
+            // Who asked may not wait for the answer any more.
+            let _ = reply.send(with);
+        }
+    }
+
     fn keep_fork(&mut self, ticket: Ticket, origin: &Origin, fork: &Fork, frozen: bool) -> Input {
         let kept = self.files.keep_fork(origin, fork);
         let stops = frozen && *origin == self.own;
@@ -514,11 +604,6 @@ impl Follower {
                 error = &error as &dyn Error,
                 "it is not remembered that the log was forked"
             );
-        }
-        if stops {
-            self.end(LogError::Forked {
-                proof: own_dir(&self.home).join("forked"),
-            });
         }
         match kept {
             Ok(()) => Input::Kept { ticket },

@@ -1,18 +1,21 @@
 //! What the task does for the replica of logs: members, and what is said among them.
 
+use std::io;
+
 use libp2p::{
-    Multiaddr, PeerId, Stream,
-    futures::StreamExt,
+    Multiaddr, PeerId,
     gossipsub::{self, MessageId},
     multiaddr::Protocol,
 };
-use libp2p_stream::IncomingStreams;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::Task;
 use crate::{
     log::following::Say,
-    node::talk::{self, Talk},
+    node::talk::{self, InboundStream, Incoming, Talk},
 };
 
 impl Task {
@@ -47,9 +50,24 @@ impl Task {
         }
     }
 
-    pub(super) fn listen_to(&mut self, peer: PeerId, stream: Stream) {
+    pub(super) fn listen_to(&mut self, stream: InboundStream) {
         if let Some(talk) = &mut self.talk {
-            talk.listen(peer, stream);
+            match stream {
+                InboundStream::Messages(peer, stream) => talk.listen(peer, stream),
+                InboundStream::Request(peer, stream) => talk.cosign(peer, stream),
+            }
+        }
+    }
+
+    pub(super) fn cosign(
+        &mut self,
+        peer: PeerId,
+        body: Vec<u8>,
+        reply: oneshot::Sender<io::Result<(u16, Vec<u8>)>>,
+    ) {
+        let connected = self.peers.contains_key(&peer);
+        if let Some(talk) = self.talk.as_ref().filter(|_| connected) {
+            talk.ask(peer, body, reply);
         }
     }
 
@@ -140,10 +158,8 @@ pub(super) async fn next_say(says: &mut Option<mpsc::Receiver<Say>>) -> Option<S
     }
 }
 
-/// The next stream of another replica, if this node follows any logs.
-pub(super) async fn next_stream(
-    incoming: &mut Option<IncomingStreams>,
-) -> Option<(PeerId, Stream)> {
+/// The next stream of another member, if this node follows any logs.
+pub(super) async fn next_stream(incoming: &mut Option<Incoming>) -> Option<InboundStream> {
     match incoming {
         Some(incoming) => incoming.next().await,
         None => None,

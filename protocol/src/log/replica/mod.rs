@@ -39,6 +39,7 @@ use super::{
     checkpoint::{Origin, SignedCheckpoint},
     cosignature::CosignerKey,
     fork::{Fork, UnverifiedFork},
+    keys::KeyHistory,
 };
 
 /// What was read, when it is.
@@ -155,6 +156,12 @@ impl Replica {
     #[must_use]
     pub fn checkpoint(&self, origin: &Origin) -> Option<&SignedCheckpoint> {
         self.logs.get(origin)?.checkpoint.as_ref()
+    }
+
+    /// The keys of a log, as far as it is kept.
+    #[must_use]
+    pub fn keys(&self, origin: &Origin) -> Option<&KeyHistory> {
+        self.logs.get(origin)?.keys.as_ref()
     }
 
     /// The proof that a log was forked, if it is known to be.
