@@ -6,6 +6,7 @@
 mod auditors;
 mod behind;
 mod bundle;
+mod cosigning;
 pub mod details;
 pub(crate) mod following;
 mod forks;
@@ -13,6 +14,7 @@ pub mod key;
 mod keys;
 mod own;
 pub(crate) mod places;
+mod policy;
 mod prove;
 pub(crate) mod recorder;
 mod source;
@@ -26,8 +28,10 @@ use store::{StoreError, log::LogReader};
 
 pub use auditors::{auditors, set_auditors};
 pub use bundle::{BundleFileError, Inclusions, is_bundle, verify_bundle, write_bundle};
+pub use cosigning::{Answers, CosignError, Witness, cosign, keep_cosignatures};
 pub use forks::{KeptFork, kept_forks};
 pub use own::{Event, LogError, OwnLog, Recorded, keys_of};
+pub use policy::{OwnPolicy, PolicyFileError};
 pub use prove::{ProveError, find, prove, prove_entry};
 pub use source::{LogSource, SourceError};
 pub use verify::{Verified, VerifyError, verify};

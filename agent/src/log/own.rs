@@ -11,6 +11,7 @@ use protocol::{
     log::{
         chain::{Chain, ChainError},
         checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint, UnverifiedCheckpoint},
+        cosignature::CosignatureError,
         entry::{Action, Draft, EntryError, Outcome, Session, Tenant, UnverifiedEntry},
         keys::{Control, KeyError, KeyHistory, recovery_commitment},
     },
@@ -30,6 +31,7 @@ use super::{
 use crate::{
     federation::FederationError,
     home::{Home, HomeError},
+    web,
 };
 
 /// Why nothing can be appended to the log, or read of it.
@@ -71,6 +73,12 @@ pub enum LogError {
     /// The checkpoint is not the log's.
     #[error("the checkpoint of the log is not its own")]
     Checkpoint(#[from] CheckpointError),
+    /// A cosignature cannot be put under the checkpoint.
+    #[error("a cosignature cannot be put under the checkpoint")]
+    Cosignature(#[from] CosignatureError),
+    /// The system gives no sockets or threads to ask witnesses.
+    #[error("witnesses cannot be asked")]
+    Client(#[source] web::Cause),
     /// The details of an entry cannot be made.
     #[error(transparent)]
     Details(#[from] DetailsError),

@@ -23,3 +23,8 @@ pub(crate) fn details_dir(home: &Path) -> PathBuf {
 pub(crate) fn auditors_file(home: &Path) -> PathBuf {
     home.join("log").join("auditors.txt")
 }
+
+/// Which witnesses cosign the node's own log.
+pub(crate) fn policy_file(home: &Path) -> PathBuf {
+    home.join("log").join("policy.txt")
+}

@@ -1,0 +1,284 @@
+//! Has witnesses cosign the node's own log, over HTTP as <https://c2sp.org/tlog-witness> has it.
+//!
+//! Nothing is remembered of what a witness cosigned last: it says so itself, and is given the proof from there. That is
+//! also how a node hears that it was put back from a backup.
+
+use std::{path::Path, time::Duration};
+
+use libp2p::futures::{StreamExt, stream};
+use protocol::{
+    log::{
+        checkpoint::{Checkpoint, SignedCheckpoint},
+        cosignature::{self, CosignatureError, CosignerKey},
+        replica::AddCheckpoint,
+        tree::prove_consistency,
+        witness::{ANSWER_SIZE_MAX, Said, WitnessError},
+    },
+    note::{NoteError, SignatureLine},
+};
+use reqwest::{Client, Url};
+use store::{
+    StoreError,
+    log::{LogReader, LogWriter},
+};
+use tokio::runtime::Builder;
+
+use super::{
+    LogError,
+    own::{is_control, keys_of, signed_head},
+    places::own_dir,
+};
+use crate::web;
+
+/// How long a witness may take for one answer.
+const ANSWER_WAIT: Duration = Duration::from_secs(20);
+/// Witnesses that are asked at the same time.
+const ASKED_MAX: usize = 32;
+/// Times that a witness is asked: it says what it cosigned last, and then others may have it cosign more.
+const TIMES_MAX: usize = 3;
+
+/// A witness that can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// What checks its cosignatures.
+    pub key: CosignerKey,
+    /// The prefix that `/add-checkpoint` is below.
+    pub url: Url,
+}
+
+/// Why a witness did not cosign.
+#[derive(Debug, thiserror::Error)]
+pub enum CosignError {
+    /// It cannot be reached, or stops in the middle.
+    #[error("it cannot be asked")]
+    Reach(#[source] web::Cause),
+    /// Its answer is none.
+    #[error("its answer cannot be read")]
+    Answer(#[source] WitnessError),
+    /// It refuses.
+    #[error("it answers {status}: {}", meaning(*status))]
+    Refused {
+        /// The status code.
+        status: u16,
+    },
+    /// Its answer has no good cosignature of it.
+    #[error("its cosignature does not hold")]
+    Cosignature(#[source] CosignatureError),
+    /// It cosigned more of the log than there is.
+    #[error("it cosigned {seen} entries of this log before, which has {size} now")]
+    Behind {
+        /// How many it cosigned.
+        seen: u64,
+        /// How many there are.
+        size: u64,
+    },
+    /// It cosigned another history of the log.
+    #[error("it cosigned {seen} other entries of this log before")]
+    Forked {
+        /// How many it cosigned.
+        seen: u64,
+    },
+    /// Others have it cosign the log at the same time.
+    #[error("the log is cosigned for others at the same time")]
+    Overtaken,
+    /// The tree of the log cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl CosignError {
+    /// Whether the log is not what its witness saw of it: it was put back from a backup, or its key is used elsewhere.
+    #[must_use]
+    pub fn is_of_the_log(&self) -> bool {
+        matches!(self, Self::Behind { .. } | Self::Forked { .. })
+    }
+}
+
+/// What a status code means where it is not what the specification has it for.
+fn meaning(status: u16) -> &'static str {
+    match status {
+        400 => "it does not understand what it was asked",
+        403 => "it has another key of this log",
+        404 => "it does not know this log, or nothing is there",
+        422 => "the log does not hold",
+        503 => "it is busy",
+        300..400 => "it is elsewhere",
+        _ => "that is no answer of a witness",
+    }
+}
+
+/// What became of asking witnesses, in their order.
+pub type Answers = Vec<Result<SignatureLine, CosignError>>;
+
+/// Asks witnesses for their cosignatures of the checkpoint of a log, all at once, and gives that and their answers.
+/// Blocks the thread.
+///
+/// # Errors
+/// The log does not hold, or the system gives no threads or sockets.
+pub fn cosign(
+    reader: &LogReader,
+    witnesses: &[Witness],
+) -> Result<(Checkpoint, Answers), LogError> {
+    let keys = keys_of(reader)?;
+    let checkpoint = signed_head(reader, &keys)?;
+    // Witnesses have little use for what others cosigned, and small limits.
+    let mut of_log = keys.checkpoint_keys(checkpoint.checkpoint().size());
+    let bare = of_log.find_map(|key| checkpoint.only(key).ok());
+    let checkpoint = bare.unwrap_or(checkpoint);
+    let client = web::client().timeout(ANSWER_WAIT).build();
+    let client = client.map_err(|cause| LogError::Client(cause.into()))?;
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|cause| LogError::Client(cause.into()))?;
+    let asking = witnesses.iter().map(|witness| Asking {
+        client: &client,
+        reader,
+        checkpoint: &checkpoint,
+        witness,
+    });
+    let answers = stream::iter(asking).map(Asking::ask).buffered(ASKED_MAX);
+    let answers = runtime.block_on(answers.collect());
+    Ok((checkpoint.checkpoint().clone(), answers))
+}
+
+/// Puts cosignatures under the checkpoint of a home's own log, beside those that it has. It is durable when this
+/// returns. Nothing, if the log has another checkpoint by now.
+///
+/// # Errors
+/// The log cannot be written, or does not hold; or a cosignature does not.
+pub fn keep_cosignatures(
+    home: &Path,
+    checkpoint: &Checkpoint,
+    cosignatures: &[(&CosignerKey, SignatureLine)],
+) -> Result<Option<SignedCheckpoint>, LogError> {
+    let (mut writer, _) = LogWriter::open(&own_dir(home), is_control)?;
+    let reader = writer.reader()?.ok_or(LogError::Empty)?;
+    let keys = keys_of(&reader)?;
+    let mut cosigned = signed_head(&reader, &keys)?;
+    if cosigned.checkpoint() != checkpoint {
+        return Ok(None);
+    }
+    for (key, line) in cosignatures {
+        cosignature::put(&mut cosigned, key, line.clone())?;
+    }
+    let note = cosigned.to_string();
+    if note.as_bytes() != reader.head().note {
+        writer.publish(note.as_bytes())?;
+    }
+    Ok(Some(cosigned))
+}
+
+/// One witness that is being asked.
+struct Asking<'a> {
+    client: &'a Client,
+    reader: &'a LogReader,
+    checkpoint: &'a SignedCheckpoint,
+    witness: &'a Witness,
+}
+
+impl Asking<'_> {
+    async fn ask(self) -> Result<SignatureLine, CosignError> {
+        let size = self.checkpoint.checkpoint().size();
+        let mut old_size = 0;
+        for _ in 0..TIMES_MAX {
+            let node = |level, index| self.reader.node(level, index);
+            let request = AddCheckpoint {
+                old_size,
+                proof: prove_consistency(old_size, size, node)?,
+                checkpoint: self.checkpoint.clone().into(),
+            };
+            match self.send(request.to_string()).await? {
+                Said::Cosigned(lines) => return self.find(lines),
+                Said::Conflict { size: seen } if seen > size => {
+                    return Err(CosignError::Behind { seen, size });
+                }
+                // As the specification had it once, if the roots differ.
+                Said::Conflict { size: seen } if seen == size && old_size == size => {
+                    return Err(CosignError::Forked { seen });
+                }
+                Said::Conflict { size: seen } => old_size = seen,
+                Said::Refused { status: 422 } if old_size > 0 => {
+                    return Err(CosignError::Forked { seen: old_size });
+                }
+                Said::Refused { status } => return Err(CosignError::Refused { status }),
+            }
+        }
+        Err(CosignError::Overtaken)
+    }
+
+    /// The cosignature among lines, which may be others' too.
+    fn find(&self, lines: Vec<SignatureLine>) -> Result<SignatureLine, CosignError> {
+        let key = &self.witness.key;
+        for line in lines {
+            match cosignature::put(&mut self.checkpoint.clone(), key, line.clone()) {
+                Ok(_) => return Ok(line),
+                Err(CosignatureError::Note(NoteError::Unsigned(_))) => {}
+                Err(wrong) => return Err(CosignError::Cosignature(wrong)),
+            }
+        }
+        let unsigned = NoteError::Unsigned(key.name().to_owned());
+        Err(CosignError::Cosignature(unsigned.into()))
+    }
+
+    async fn send(&self, body: String) -> Result<Said, CosignError> {
+        let failed = |cause: reqwest::Error| CosignError::Reach(cause.without_url().into());
+        let prefix = self.witness.url.as_str().trim_end_matches('/');
+        let asked = self.client.post(format!("{prefix}/add-checkpoint"));
+        let mut answer = asked.body(body).send().await.map_err(failed)?;
+        let status = answer.status().as_u16();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > ANSWER_SIZE_MAX {
+                break;
+            }
+        }
+        Said::parse(status, &bytes).map_err(CosignError::Answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::log::entry::Action;
+
+    use super::*;
+    use crate::{
+        home::{Home, InitOptions},
+        log::{Event, OwnLog, open_own},
+    };
+
+    const SESSION: [u8; 16] = *b"\x01\x9b\x7c\x5e\x9d\x08\x7c\xc3\x98\xc4\xdc\x0c\x0c\x07\x39\x8f";
+
+    #[test]
+    fn cosignatures_stay_under_a_checkpoint_until_the_log_grows() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("home");
+        let home = Home::init(&path, &InitOptions::default()).expect("a home");
+        let log = OwnLog::new(&home, SESSION);
+        let event = Event::of(Action::EXPORT);
+        log.record(5, std::slice::from_ref(&event))
+            .expect("records");
+        let reader = open_own(&path).expect("reads").expect("a log");
+        let keys = keys_of(&reader).expect("it holds");
+        let checkpoint = signed_head(&reader, &keys).expect("it holds");
+        let checkpoint = checkpoint.checkpoint();
+        let witness = home.witness_key().expect("a key");
+        let keep = |time_s| {
+            let line = witness.cosign(checkpoint, time_s).expect("cosigned");
+            keep_cosignatures(&path, checkpoint, &[(witness.key(), line)]).expect("keeps")
+        };
+        keep(6).expect("the same size");
+        let kept = keep(7).expect("the same size");
+        assert_eq!(cosignature::verify(kept.note(), witness.key()), Ok(7));
+        assert_eq!(kept.note().signatures().len(), 2);
+        // Opened to append, with nothing to append.
+        log.record(8, &[]).expect("records");
+        let head = open_own(&path).expect("reads").expect("a log");
+        assert_eq!(head.head().note, kept.to_string().into_bytes());
+        let other = home.log_key(1).expect("a key").public();
+        let other = CosignerKey::new("other", other.as_bytes()).expect("a key");
+        let line = witness.cosign(checkpoint, 9).expect("cosigned");
+        assert!(keep_cosignatures(&path, checkpoint, &[(&other, line)]).is_err());
+        log.record(9, &[event]).expect("records");
+        assert_eq!(keep(10), None);
+    }
+}
