@@ -18,7 +18,7 @@ use rustix::fs::{FlockOperation, flock};
 use store::{Store, StoreError};
 use tokio::{
     runtime::{Builder, Runtime},
-    sync::oneshot,
+    sync::{oneshot, watch},
     task::JoinHandle,
 };
 
@@ -28,7 +28,7 @@ use crate::{
     home::Home,
     http::{HttpError, HttpOptions, Server},
     log::{
-        LogError, OwnLog,
+        LogError, OwnLog, cosigners,
         following::{self, Following},
         now_ms,
         recorder::Recorder,
@@ -143,10 +143,17 @@ impl Daemon {
             Some(port),
         ))?;
         let (end, ended) = oneshot::channel();
+        let (size, grown) = watch::channel(0);
         let following = {
             let _entered = runtime.enter();
-            Following::start(home, &origin, ends, told.clone(), standing, end)?
+            Following::start(home, &origin, ends, told.clone(), standing, end, size)?
         };
+        runtime.spawn(cosigners::run(
+            home.path().to_owned(),
+            node.clone(),
+            told.clone(),
+            grown,
+        ));
         runtime.block_on(node.changed(shelf.public()));
         let socket = {
             let _entered = runtime.enter();
@@ -218,7 +225,7 @@ impl Daemon {
         }
         if matches!(because, Err(DaemonError::Log(LogError::Forked { .. }))) {
             // Others are to have the proof.
-            runtime.block_on(tokio::time::sleep(TELL_WAIT));
+            runtime.block_on(async { tokio::time::sleep(TELL_WAIT).await });
         }
         // A pull that is under way ends too: what came is committed.
         runtime.block_on(async {

@@ -7,6 +7,10 @@ use std::{
 
 use agent::log::key::LogKey;
 use libp2p::StreamProtocol;
+use protocol::log::{
+    checkpoint::Origin,
+    replica::{Frontiers, Message, Request},
+};
 use souverain_tests::{
     log::Signing,
     peer::RawPeer,
@@ -16,6 +20,8 @@ use souverain_tests::{
 
 /// How long anything may take that a test waits for.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Most memory that a flooded node may have resident, in KiB.
+const MEMORY_KIB_MAX: u64 = 256 << 10;
 const LOG_PROTOCOL: StreamProtocol = StreamProtocol::new("/souverain/log/1");
 
 /// Asks until the answer is there; the time is a limit, and not waited for.
@@ -319,4 +325,113 @@ fn nonsense_of_a_member_gets_it_kept_out_and_a_strangers_is_not_read() {
     write(&a, "x");
     a.ok(&["export", "data"]);
     wait_for_all(&b, &a);
+}
+
+#[test]
+fn witnesses_among_the_members_cosign_and_a_quorum_of_them_is_checked() {
+    let [a, b, c] = [(); 3].map(|()| Sandbox::new());
+    let (_a, _b) = (Running::start(&a, &[]), Running::start(&b, &[]));
+    let away = Running::start(&c, &[]);
+    let witness = |of: &Sandbox| -> String {
+        let invite = of.ok(&["peer", "invite"]);
+        let mut words = invite.split(' ');
+        let key = words.find(|word| word.starts_with("souverain-witness/"));
+        key.expect("a key").to_owned()
+    };
+    let mut policy = format!("log {}\n", a.ok(&["log", "vkey"]));
+    for (name, home) in [("b", &b), ("c", &c)] {
+        home.ok(&["peer", "add", &a.ok(&["peer", "invite"])]);
+        let invite = home.ok(&["peer", "invite"]);
+        a.ok(&["peer", "add", &invite, "--role", "witness"]);
+        policy.push_str(&format!("witness {name} {}\n", witness(home)));
+    }
+    for (home, other) in [(&b, &c), (&c, &b)] {
+        let invite = other.ok(&["peer", "invite"]);
+        home.ok(&["peer", "add", &invite, "--role", "witness"]);
+    }
+    policy.push_str("group all all b c\nquorum all\n");
+    std::fs::write(a.path("policy.txt"), policy).expect("writes");
+    write(&a, "x");
+    let root = a.ok(&["export", "data"]);
+    let cosigned = |of: &Sandbox, origin: &str| {
+        until("it is cosigned", || {
+            let shown = of.run(&["log", "checkpoint", "--origin", origin]);
+            let lines = shown.stdout.matches("\u{2014} souverain-witness/").count();
+            (shown.code == Some(0) && lines == 2).then_some(())
+        });
+    };
+    until("it is cosigned", || {
+        let shown = a.ok(&["log", "checkpoint"]);
+        (shown.matches("\u{2014} souverain-witness/").count() == 2).then_some(())
+    });
+    let vkey = a.ok(&["log", "vkey"]);
+    let policed = ["--policy", "policy.txt", "--vkey", &vkey];
+    a.ok(&["log", "prove", &root, "-o", "proof.txt"]);
+    a.ok(&[&["log", "verify", "proof.txt"][..], &policed].concat());
+    // The others hear of the cosignatures, and keep them.
+    let origin = origin(&a);
+    cosigned(&b, &origin);
+    cosigned(&c, &origin);
+    away.stop();
+    write(&a, "y");
+    let root = a.ok(&["export", "data"]);
+    until("one cosigns it", || {
+        let shown = a.ok(&["log", "checkpoint"]);
+        (shown.matches("\u{2014} souverain-witness/").count() == 1).then_some(())
+    });
+    a.ok(&["log", "prove", &root, "-o", "later.txt"]);
+    a.run(&[&["log", "verify", "later.txt"][..], &policed].concat())
+        .failed(3, "");
+    // It cosigns when it is back.
+    let _c = Running::start(&c, &[]);
+    until("the other cosigns it too", || {
+        let shown = a.ok(&["log", "checkpoint"]);
+        (shown.matches("\u{2014} souverain-witness/").count() == 2).then_some(())
+    });
+}
+
+#[test]
+fn a_flood_of_a_member_keeps_others_from_nothing() {
+    let [a, b] = [(); 2].map(|()| Sandbox::new());
+    let (running, _b) = (Running::start(&a, &[]), Running::start(&b, &[]));
+    befriend(&a, &b);
+    let flooder = RawPeer::start(|_| Vec::new());
+    let key = LogKey::new(&[6; 32].into());
+    let vkey = Signing::begin(&key, 6).vkey().to_string();
+    a.ok(&["peer", "add", &flooder.address, &vkey]);
+    flooder.wait_for(|connections| connections > 0);
+    let peer = running.tcp().rsplit('/').next().expect("an id");
+    let peer = peer.parse().expect("an id");
+    let origin = origin(&a);
+    let ask = |id| {
+        let frontiers = Message::Frontiers(Frontiers {
+            heads: Vec::new(),
+            all: true,
+            reply: true,
+        });
+        let request = Message::Request(Request {
+            id,
+            origin: Origin::new(&origin).expect("an origin"),
+            from: 0,
+            entries_max: u64::MAX,
+        });
+        [frontiers, request].map(|message| {
+            let message = message.encode();
+            let length = u32::try_from(message.len()).expect("short");
+            [&length.to_be_bytes()[..], &message].concat()
+        })
+    };
+    let flood: Vec<u8> = (0..20_000).flat_map(ask).flatten().collect();
+    let flooding = std::thread::scope(|scope| {
+        let flooding = scope.spawn(|| flooder.send_by(peer, LOG_PROTOCOL, &flood));
+        write(&a, "x");
+        a.ok(&["export", "data"]);
+        wait_for_all(&b, &a);
+        flooding.join().expect("sends")
+    });
+    assert!(running.memory_kib() < MEMORY_KIB_MAX);
+    write(&a, "y");
+    a.ok(&["export", "data"]);
+    wait_for_all(&b, &a);
+    drop(flooding);
 }

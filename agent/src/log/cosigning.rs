@@ -5,7 +5,10 @@
 
 use std::{path::Path, time::Duration};
 
-use libp2p::futures::{StreamExt, stream};
+use libp2p::{
+    PeerId,
+    futures::{StreamExt, stream},
+};
 use protocol::{
     log::{
         checkpoint::{Checkpoint, SignedCheckpoint},
@@ -28,7 +31,7 @@ use super::{
     own::{is_control, keys_of, signed_head},
     places::own_dir,
 };
-use crate::web;
+use crate::{node::Handle, web};
 
 /// How long a witness may take for one answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(20);
@@ -119,24 +122,43 @@ pub fn cosign(
     reader: &LogReader,
     witnesses: &[Witness],
 ) -> Result<(Checkpoint, Answers), LogError> {
+    let client = client()?;
+    let witnesses = witnesses.iter().map(|Witness { key, url }| {
+        let way = Way::Web(&client, url);
+        (key, way)
+    });
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|cause| LogError::Client(cause.into()))?;
+    runtime.block_on(ask_all(reader, witnesses.collect()))
+}
+
+pub(super) fn client() -> Result<Client, LogError> {
+    let client = web::client().timeout(ANSWER_WAIT).build();
+    client.map_err(|cause| LogError::Client(cause.into()))
+}
+
+/// Asks witnesses, each by the way that leads to it.
+///
+/// # Errors
+/// The log does not hold.
+pub(super) async fn ask_all(
+    reader: &LogReader,
+    witnesses: Vec<(&CosignerKey, Way<'_>)>,
+) -> Result<(Checkpoint, Answers), LogError> {
     let keys = keys_of(reader)?;
     let checkpoint = signed_head(reader, &keys)?;
     // Witnesses have little use for what others cosigned, and small limits.
-    let mut of_log = keys.checkpoint_keys(checkpoint.checkpoint().size());
-    let bare = of_log.find_map(|key| checkpoint.only(key).ok());
+    let of_log = keys.checkpoint_keys(checkpoint.checkpoint().size());
+    let bare = of_log.into_iter().find_map(|key| checkpoint.only(key).ok());
     let checkpoint = bare.unwrap_or(checkpoint);
-    let client = web::client().timeout(ANSWER_WAIT).build();
-    let client = client.map_err(|cause| LogError::Client(cause.into()))?;
-    let runtime = Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|cause| LogError::Client(cause.into()))?;
-    let asking = witnesses.iter().map(|witness| Asking {
-        client: &client,
+    let asking = witnesses.into_iter().map(|(key, way)| Asking {
+        way,
         reader,
         checkpoint: &checkpoint,
-        witness,
+        key,
     });
-    let answers = stream::iter(asking).map(Asking::ask).buffered(ASKED_MAX);
-    let answers = runtime.block_on(answers.collect());
+    let answers: Vec<_> = asking.map(Asking::ask).collect();
+    let answers = stream::iter(answers).buffered(ASKED_MAX).collect().await;
     Ok((checkpoint.checkpoint().clone(), answers))
 }
 
@@ -167,12 +189,20 @@ pub fn keep_cosignatures(
     Ok(Some(cosigned))
 }
 
+/// How a witness is asked.
+pub(super) enum Way<'a> {
+    /// Over HTTP, below this URL.
+    Web(&'a Client, &'a Url),
+    /// As a member of the federation, by the node.
+    Member(&'a Handle, PeerId),
+}
+
 /// One witness that is being asked.
 struct Asking<'a> {
-    client: &'a Client,
+    way: Way<'a>,
     reader: &'a LogReader,
     checkpoint: &'a SignedCheckpoint,
-    witness: &'a Witness,
+    key: &'a CosignerKey,
 }
 
 impl Asking<'_> {
@@ -207,7 +237,7 @@ impl Asking<'_> {
 
     /// The cosignature among lines, which may be others' too.
     fn find(&self, lines: Vec<SignatureLine>) -> Result<SignatureLine, CosignError> {
-        let key = &self.witness.key;
+        let key = self.key;
         for line in lines {
             match cosignature::put(&mut self.checkpoint.clone(), key, line.clone()) {
                 Ok(_) => return Ok(line),
@@ -220,20 +250,31 @@ impl Asking<'_> {
     }
 
     async fn send(&self, body: String) -> Result<Said, CosignError> {
-        let failed = |cause: reqwest::Error| CosignError::Reach(cause.without_url().into());
-        let prefix = self.witness.url.as_str().trim_end_matches('/');
-        let asked = self.client.post(format!("{prefix}/add-checkpoint"));
-        let mut answer = asked.body(body).send().await.map_err(failed)?;
-        let status = answer.status().as_u16();
-        let mut bytes = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
-            bytes.extend_from_slice(&chunk);
-            if bytes.len() > ANSWER_SIZE_MAX {
-                break;
+        let (status, answer) = match self.way {
+            Way::Web(client, url) => post(client, url, body).await,
+            Way::Member(node, peer) => {
+                let asked = node.cosign(peer, body.into_bytes()).await;
+                asked.map_err(|cause| CosignError::Reach(cause.into()))
             }
-        }
-        Said::parse(status, &bytes).map_err(CosignError::Answer)
+        }?;
+        Said::parse(status, &answer).map_err(CosignError::Answer)
     }
+}
+
+async fn post(client: &Client, url: &Url, body: String) -> Result<(u16, Vec<u8>), CosignError> {
+    let failed = |cause: reqwest::Error| CosignError::Reach(cause.without_url().into());
+    let prefix = url.as_str().trim_end_matches('/');
+    let asked = client.post(format!("{prefix}/add-checkpoint"));
+    let mut answer = asked.body(body).send().await.map_err(failed)?;
+    let status = answer.status().as_u16();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > ANSWER_SIZE_MAX {
+            break;
+        }
+    }
+    Ok((status, bytes))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod auditors;
 mod behind;
 mod bundle;
+pub(crate) mod cosigners;
 mod cosigning;
 pub mod details;
 pub(crate) mod following;

@@ -23,7 +23,7 @@ use store::{
 };
 
 use super::{
-    behind,
+    PolicyFileError, behind,
     details::{self, DetailsError},
     key::LogKey,
     places::own_dir,
@@ -102,6 +102,9 @@ pub enum LogError {
         /// The proof.
         proof: std::path::PathBuf,
     },
+    /// The policy of the home cannot be gone by.
+    #[error(transparent)]
+    Policy(PolicyFileError),
     /// Whose logs are followed cannot be read.
     #[error(transparent)]
     Federation(#[from] FederationError),
@@ -325,8 +328,9 @@ impl<'a> OwnLog<'a> {
 
     /// The first entry.
     fn genesis(&self, now_ms: u64) -> Result<UnverifiedEntry, LogError> {
-        let key = self.home.log_key(1).map_err(LogError::Key)?;
-        let recovery = self.home.log_recovery_key().map_err(LogError::Key)?;
+        // A home that an earlier version made has none yet.
+        let key = self.home.new_log_key(1).map_err(LogError::Key)?;
+        let recovery = self.home.new_log_recovery_key(1).map_err(LogError::Key)?;
         let mut tenant = [0; 16];
         getrandom::fill(&mut tenant).map_err(|_| LogError::Random)?;
         let genesis = Draft {

@@ -29,7 +29,7 @@ use sha2::{Digest, Sha256};
 use store::StoreError;
 use tokio::{
     runtime,
-    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
     time::timeout,
 };
 
@@ -203,7 +203,7 @@ fn witnessing(told: mpsc::UnboundedSender<Told>) -> Witnessing {
 
 impl Following {
     /// Starts the thread, which follows the members of the home's federation from then on. `standing` is told what
-    /// members know of the own log, and `ended` why the agent has to end, if it has to. Must be called within a runtime.
+    /// members know of the own log, `ended` why the agent has to end, if it has to, and `size` how large the own log is. Must be called within a runtime.
     ///
     /// # Errors
     /// The federation or the own log cannot be read.
@@ -214,6 +214,7 @@ impl Following {
         told: mpsc::UnboundedSender<Told>,
         standing: crossbeam_channel::Sender<Standing>,
         ended: oneshot::Sender<LogError>,
+        size: watch::Sender<u64>,
     ) -> Result<Self, LogError> {
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|_| LogError::Random)?;
@@ -241,12 +242,14 @@ impl Following {
             standing,
             ended: Some(ended),
             grown: None,
+            size,
         };
         let kept = follower.files.load(own)?.ok_or(LogError::Empty)?;
         follower.grown = kept.checkpoint.clone();
+        let witness = Box::new(follower.witness.key().clone());
         let member = Member {
             origin: own.clone(),
-            roles: vec![Role::Tenant],
+            roles: vec![Role::Tenant, Role::Witness(witness)],
         };
         follower.handle(Input::Follow {
             member,
@@ -303,6 +306,8 @@ struct Follower {
     ended: Option<oneshot::Sender<LogError>>,
     /// The checkpoint of the own log that the replica knows.
     grown: Option<SignedCheckpoint>,
+    /// Says how large the own log is, and when others may cosign it.
+    size: watch::Sender<u64>,
 }
 
 impl Follower {
@@ -410,6 +415,9 @@ impl Follower {
         match self.files.load(&self.own) {
             Ok(Some(kept)) if kept.checkpoint != self.grown => {
                 self.grown = kept.checkpoint.clone();
+                let size = kept.edge.size();
+                self.size
+                    .send_if_modified(|known| std::mem::replace(known, size) != size);
                 let kept = Box::new(kept);
                 self.handle(Input::Grew { kept });
             }
@@ -452,6 +460,7 @@ impl Follower {
         }
         self.followed = followed;
         self.say(Say::Members(reached));
+        self.size.send_modify(|_| {});
         Ok(())
     }
 
