@@ -16,7 +16,10 @@ use agent::{
     keyring::KeyringError,
     keys::{IdentityError, RecipientError},
     kubo::{EndpointError, KuboError},
-    log::{self, BundleFileError, LogError, ProveError, VerifyError, details::DetailsError},
+    log::{
+        self, BundleFileError, LogError, PolicyFileError, ProveError, VerifyError,
+        details::DetailsError,
+    },
     migrate::MigrateError,
     node::NodeError,
     open::OpenSnapshotError,
@@ -248,6 +251,7 @@ fn about(error: &(dyn Error + 'static)) -> Option<Advice> {
         .or_else(|| of(error, about_bundle))
         .or_else(|| of(error, |_: &BundleError| Some(unverified(BUNDLE))))
         .or_else(|| of(error, about_policy))
+        .or_else(|| of(error, about_policy_file))
         .or_else(|| of(error, |_: &ForkError| Some(unverified(FORK))))
         .or_else(|| of(error, |_: &InviteError| Some(usage(INVITE))))
         .or_else(|| of(error, about_federation))
@@ -377,6 +381,19 @@ fn about_policy(error: &PolicyError) -> Option<Advice> {
         | PolicyError::Key { .. }
         | PolicyError::NoQuorum => usage("a policy has the form of c2sp.org/tlog-policy"),
         _ => unverified("ask the log's owner for a checkpoint that enough witnesses have cosigned"),
+    })
+}
+
+fn about_policy_file(error: &PolicyFileError) -> Option<Advice> {
+    Some(match error {
+        PolicyFileError::Read { .. } => {
+            failed("name a file with a policy, as c2sp.org/tlog-policy has it")
+        }
+        PolicyFileError::NotText { .. } => usage("save it as UTF-8"),
+        PolicyFileError::Url { .. } => usage(
+            "a witness's line is `witness NAME VKEY URL`, and /add-checkpoint is below the URL",
+        ),
+        _ => return None,
     })
 }
 

@@ -45,6 +45,8 @@ const PAGES: &[&str] = &[
     "log bundle",
     "log checkpoint",
     "log vkey",
+    "log policy",
+    "log cosign",
     "log key",
     "log key rotate",
     "log key recover",

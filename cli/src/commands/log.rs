@@ -2,8 +2,10 @@
 
 mod auditor;
 mod bundle;
+mod cosign;
 mod fork;
 mod key;
+mod policy;
 mod prove;
 mod show;
 mod verify;
@@ -26,6 +28,8 @@ pub(crate) enum Command {
     Fork(fork::Args),
     Checkpoint(OfArgs),
     Vkey(OfArgs),
+    Policy(policy::Args),
+    Cosign(cosign::Args),
     #[command(subcommand)]
     Key(key::Command),
     #[command(subcommand)]
@@ -70,6 +74,8 @@ impl Command {
             Self::Fork(args) => args.run(context),
             Self::Checkpoint(args) => args.checkpoint(context),
             Self::Vkey(args) => args.vkey(context),
+            Self::Policy(args) => args.run(context),
+            Self::Cosign(args) => args.run(context),
             Self::Key(command) => command.run(context),
             Self::Auditor(command) => command.run(context),
         }

@@ -2,7 +2,10 @@
 
 use std::{io::Write, path::PathBuf};
 
-use agent::{keys::Identities, log};
+use agent::{
+    keys::Identities,
+    log::{self, OwnPolicy},
+};
 use serde::Serialize;
 
 use super::Of;
@@ -34,7 +37,7 @@ pub(crate) struct Args {
     /// Put the sealed details in: whom they are sealed to can open them
     #[arg(long)]
     details: bool,
-    /// Put a policy of witnesses in (c2sp.org/tlog-policy)
+    /// Put a policy of witnesses in (c2sp.org/tlog-policy) [default: that of the home, if it has one and the log is its own]
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// Put the proof of a fork in
@@ -74,7 +77,13 @@ impl Args {
             disclose: identities
                 .as_ref()
                 .map(|identities| (&self.disclose[..], identities)),
-            policy: self.policy.as_ref().map(read).transpose()?,
+            policy: match &self.policy {
+                Some(path) => Some(read(path)?),
+                None if self.of.is_own() => {
+                    OwnPolicy::of_home(home.path())?.map(|policy| policy.text().to_owned())
+                }
+                None => None,
+            },
             forks: self.fork.iter().map(read).collect::<Result<_, _>>()?,
         };
         let size = reader.head().size;
