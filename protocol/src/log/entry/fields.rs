@@ -51,13 +51,20 @@ pub enum Outcome {
     Refused,
 }
 
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Outcome {
+    /// Its name in an entry.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
             Self::Ok => "ok",
             Self::Failed => "failed",
             Self::Refused => "refused",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -11,6 +11,7 @@ mod wire;
 use std::collections::BTreeMap;
 
 use cid::Cid;
+use ed25519_dalek::{Signer, SigningKey};
 
 pub(super) use fields::is_word;
 pub use fields::{Action, Outcome, Session, Tenant};
@@ -104,7 +105,8 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Signs the entry: `sign` is given the message and returns the signature of `key`'s secret half.
+    /// Signs the entry: `sign` is given the message and returns the signature of `key`'s secret half,
+    /// which is checked.
     ///
     /// # Errors
     /// A field has a value that it may not have, the entry would be too long, or what was signed is
@@ -115,18 +117,29 @@ impl Draft {
         sign: impl FnOnce(&[u8]) -> [u8; 64],
     ) -> Result<Entry, EntryError> {
         self.check()?;
-        let unsigned = wire::encode(self.clone(), None);
-        let signature = sign(&message(&unsigned));
-        let bytes = wire::encode(self.clone(), Some(signature));
+        let signature = sign(&wire::message(&self));
+        self.signed(signature)?.verify(key)
+    }
+
+    /// Signs the entry with a key that is at hand. That it is the key's needs no check.
+    ///
+    /// # Errors
+    /// A field has a value that it may not have, or the entry would be too long.
+    pub fn sign_with(self, key: &SigningKey) -> Result<Entry, EntryError> {
+        self.check()?;
+        let signature = key.sign(&wire::message(&self)).to_bytes();
+        let mut entry = self.signed(signature)?;
+        entry.signer = Some(key.verifying_key().to_bytes());
+        Ok(Entry(entry))
+    }
+
+    /// Puts a signature into the entry, whosever it is.
+    fn signed(self, signature: [u8; 64]) -> Result<UnverifiedEntry, EntryError> {
+        let bytes = wire::encode(&self, &signature);
         if bytes.len() > ENTRY_SIZE_MAX {
             return Err(EntryError::TooLong { size: bytes.len() });
         }
-        let entry = UnverifiedEntry {
-            draft: self,
-            signature,
-            bytes,
-        };
-        entry.verify(key)
+        Ok(UnverifiedEntry::new(self, signature, bytes))
     }
 
     /// Checks each field by itself, and those that go together.
@@ -157,25 +170,42 @@ impl Draft {
     }
 }
 
-/// What is signed.
-fn message(unsigned: &[u8]) -> Vec<u8> {
-    [ENTRY_DOMAIN.as_bytes(), unsigned].concat()
-}
-
 /// Whether a CID is one that an entry has.
 fn is_entry(cid: &Cid) -> bool {
     digest_of(cid).is_some() && cid.version() == cid::Version::V1 && cid.codec() == CODEC_DAG_CBOR
 }
 
-/// An entry whose signature was not checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An entry of which it is not known whether its log's key signed it.
+#[derive(Clone, Debug)]
 pub struct UnverifiedEntry {
     draft: Draft,
     signature: [u8; 64],
     bytes: Vec<u8>,
+    cid: Cid,
+    /// A key that is known to have signed it.
+    signer: Option<[u8; 32]>,
 }
 
+/// Entries are the same if their bytes are.
+impl PartialEq for UnverifiedEntry {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for UnverifiedEntry {}
+
 impl UnverifiedEntry {
+    fn new(draft: Draft, signature: [u8; 64], bytes: Vec<u8>) -> Self {
+        Self {
+            draft,
+            signature,
+            cid: cid_of(CODEC_DAG_CBOR, &bytes),
+            bytes,
+            signer: None,
+        }
+    }
+
     /// Reads an entry, and refuses all that [`Draft::sign`] would not write.
     ///
     /// # Errors
@@ -188,15 +218,11 @@ impl UnverifiedEntry {
         draft.check()?;
         let signature = signature.ok_or(EntryError::Unsigned)?;
         // The decoder is strict; this is for what it might let through all the same.
-        let again = wire::encode(draft.clone(), Some(signature));
+        let again = wire::encode(&draft, &signature);
         if again != bytes {
             return Err(EntryError::NotCanonical);
         }
-        Ok(Self {
-            draft,
-            signature,
-            bytes: again,
-        })
+        Ok(Self::new(draft, signature, again))
     }
 
     /// What it says, which nobody may have signed.
@@ -214,7 +240,7 @@ impl UnverifiedEntry {
     /// Its CID.
     #[must_use]
     pub fn cid(&self) -> Cid {
-        cid_of(CODEC_DAG_CBOR, &self.bytes)
+        self.cid
     }
 
     /// The block that it is.
@@ -227,13 +253,26 @@ impl UnverifiedEntry {
     ///
     /// # Errors
     /// It did not.
-    pub fn verify(self, key: &PublicKey) -> Result<Entry, EntryError> {
-        let unsigned = wire::unsigned(&self.bytes, self.draft.seq);
-        if key.has_signed(&message(&unsigned), &self.signature) {
-            Ok(Entry(self))
-        } else {
-            Err(EntryError::WrongSignature)
+    pub fn verify(mut self, key: &PublicKey) -> Result<Entry, EntryError> {
+        self.check(key)?;
+        Ok(Entry(self))
+    }
+
+    /// Checks that a key signed it, once: [`UnverifiedEntry::verify`] knows then. So the signatures of many entries
+    /// can be checked beside each other before they are looked at one after the other.
+    ///
+    /// # Errors
+    /// It did not.
+    pub fn check(&mut self, key: &PublicKey) -> Result<(), EntryError> {
+        if self.signer.as_ref() == Some(key.as_bytes()) {
+            return Ok(());
         }
+        let message = wire::message_of(&self.bytes, self.draft.seq);
+        if !key.has_signed(&message, &self.signature) {
+            return Err(EntryError::WrongSignature);
+        }
+        self.signer = Some(*key.as_bytes());
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ use data_encoding::HEXLOWER;
 use proptest::prelude::*;
 
 use super::*;
-use crate::log::testing::{Log, public, sign};
+use crate::log::testing::{Log, public, secret, sign};
 
 /// An entry with every field.
 fn full() -> Draft {
@@ -62,13 +62,13 @@ fn the_signature_stands_where_its_key_sorts() {
         tree::TREE_SIZE_MAX - 1,
     ] {
         let draft = Draft { seq, ..full() };
-        let unsigned = wire::encode(draft.clone(), None);
-        let signed = wire::encode(draft.clone(), Some([9; 64]));
-        assert_eq!(wire::unsigned(&signed, seq), unsigned, "{seq}");
+        let message = wire::message(&draft);
+        let signed = wire::encode(&draft, &[9; 64]);
+        assert_eq!(wire::message_of(&signed, seq), message, "{seq}");
         // The codec refuses keys that are not sorted.
         let read = wire::decode(&signed).expect("an entry");
         assert_eq!(read, (draft.clone(), Some([9; 64])), "{seq}");
-        let read = wire::decode(&unsigned).expect("an entry");
+        let read = wire::decode(&message[ENTRY_DOMAIN.len()..]).expect("an entry");
         assert_eq!(read, (draft, None), "{seq}");
     }
 }
@@ -91,6 +91,25 @@ fn verifies_what_it_signs_and_nothing_that_was_changed() {
     }
     let longer = [entry.bytes(), &[0]].concat();
     assert!(parse(&longer).is_err());
+}
+
+#[test]
+fn knows_which_key_signed_it_and_takes_no_other_for_it() {
+    let signed = full().sign_with(&secret(1)).expect("signs");
+    assert_eq!(Ok(signed.clone()), full().sign(&public(1), sign(1)));
+    let read = parse(signed.bytes()).expect("an entry");
+    let wrong = Err(EntryError::WrongSignature);
+    for mut entry in [signed.into(), read] {
+        assert_eq!(entry.check(&public(2)), wrong);
+        assert_eq!(entry.check(&public(1)), Ok(()));
+        assert_eq!(entry.check(&public(1)), Ok(()));
+        assert_eq!(entry.check(&public(2)), wrong);
+        assert_eq!(
+            entry.clone().verify(&public(2)),
+            Err(EntryError::WrongSignature)
+        );
+        assert!(entry.verify(&public(1)).is_ok());
+    }
 }
 
 #[test]
@@ -141,13 +160,14 @@ fn rejects_fields_with_values_that_they_may_not_have() {
     for (field, change) in changes {
         let mut draft = full();
         change(&mut draft);
-        let bytes = wire::encode(draft.clone(), Some([0; 64]));
+        let bytes = wire::encode(&draft, &[0; 64]);
         let refused = EntryError::Field(field);
         assert_eq!(draft.sign(&public(1), sign(1)), Err(refused), "{field}");
         assert_eq!(parse(&bytes), Err(EntryError::Field(field)));
     }
-    let unsigned = wire::encode(full(), None);
-    assert_eq!(parse(&unsigned), Err(EntryError::Unsigned));
+    let message = wire::message(&full());
+    let unsigned = parse(&message[ENTRY_DOMAIN.len()..]);
+    assert_eq!(unsigned, Err(EntryError::Unsigned));
     let size = ENTRY_SIZE_MAX + 1;
     assert_eq!(parse(&vec![0; size]), Err(EntryError::TooLong { size }));
 }
