@@ -3,9 +3,10 @@
 use cid::Cid;
 
 use super::{
-    entry::{Entry, UnverifiedEntry},
-    keys::{KeyError, KeyHistory},
+    entry::{Entry, EntryError, UnverifiedEntry},
+    keys::{Control, KeyError, KeyHistory},
 };
+use crate::note::PublicKey;
 
 /// The first entry that is not the next of its log, and why.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -90,6 +91,22 @@ impl Chain {
             .map_err(|reason| ChainError { index, reason })
     }
 
+    /// Checks an entry of a later index, where those between leave the keys alone and are left out. If it fails,
+    /// nothing has changed.
+    ///
+    /// # Errors
+    /// It is not the one of this index.
+    pub fn skip_to(&mut self, index: u64, entry: UnverifiedEntry) -> Result<Entry, ChainError> {
+        let found = entry.draft_unverified().seq;
+        let admitted = if found == index {
+            self.keys.admit(entry).map_err(ChainReason::from)
+        } else {
+            let expected = index;
+            Err(ChainReason::Seq { expected, found })
+        };
+        admitted.map_err(|reason| ChainError { index, reason })
+    }
+
     fn admit(&mut self, entry: UnverifiedEntry) -> Result<Entry, ChainReason> {
         let draft = entry.draft_unverified();
         if draft.seq != self.next() {
@@ -109,11 +126,36 @@ impl Chain {
     }
 }
 
+/// Reads entries that follow each other, and checks their signatures by a key, and then by those that they themselves
+/// say come after it. Nothing is decided by that, so it may be done of any part of a log beside other parts: what
+/// was not checked here, [`Chain::push`] checks.
+pub fn read_ahead<'a>(
+    entries: impl IntoIterator<Item = &'a [u8]>,
+    mut key: Option<PublicKey>,
+) -> impl Iterator<Item = Result<UnverifiedEntry, EntryError>> {
+    entries.into_iter().map(move |entry| {
+        let mut entry = UnverifiedEntry::parse(entry)?;
+        let control = entry.draft_unverified().control.clone();
+        let next = control.as_ref().and_then(|c| PublicKey::new(c.key()).ok());
+        let signer = match &control {
+            Some(Control::Genesis { .. }) => next,
+            Some(Control::Recover { reveal, .. }) => PublicKey::new(reveal).ok(),
+            Some(Control::Rotate { .. }) | None => key,
+        };
+        if let Some(signer) = signer {
+            // Who did not sign it may still be another.
+            let _ = entry.check(&signer);
+        }
+        key = next.or(key);
+        Ok(entry)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::log::{
-        entry::{Action, EntryError, Tenant},
+        entry::{Action, Tenant},
         testing::{Log, public, signed},
     };
 
@@ -181,6 +223,65 @@ mod tests {
         assert_eq!(chain, log.chain);
         assert!(chain.push(signed(good, 1)).is_ok());
         assert_eq!(chain.keys().key().public(), &public(1));
+    }
+
+    #[test]
+    fn what_was_read_ahead_by_any_key_is_admitted_as_what_was_not() {
+        let mut log = Log::new();
+        log.push(Action::EXPORT);
+        log.rotate(2);
+        log.push(Action::EXPORT);
+        log.recover(3, 3);
+        log.push(Action::EXPORT);
+        let mut bytes: Vec<_> = log.entries.iter().map(|e| e.bytes().to_vec()).collect();
+        let admitted = |bytes: &[Vec<u8>], cut: usize, key: Option<PublicKey>| {
+            let (first, rest) = bytes.split_at(cut);
+            let first = read_ahead(first.iter().map(Vec::as_slice), None);
+            let read = first.chain(read_ahead(rest.iter().map(Vec::as_slice), key));
+            let mut read = read.map(|entry| entry.expect("an entry"));
+            let (mut chain, _) = Chain::begin(read.next().expect("a first")).expect("begins");
+            for entry in read {
+                chain.push(entry)?;
+            }
+            Ok::<_, ChainError>(chain)
+        };
+        for cut in 0..bytes.len() {
+            for key in [None, Some(public(1)), Some(public(2)), Some(public(9))] {
+                let chain = admitted(&bytes, cut, key);
+                assert_eq!(chain.as_ref(), Ok(&log.chain), "{cut}, {key:?}");
+            }
+        }
+        // A thief signs in the place of the last.
+        let thief = signed(log.entries[5].draft_unverified().clone(), 9);
+        bytes[5] = thief.bytes().to_vec();
+        for key in [None, Some(public(9)), Some(public(3))] {
+            let refused = admitted(&bytes, 5, key).expect_err("refused");
+            let wrong = KeyError::from(EntryError::WrongSignature);
+            assert_eq!((refused.index, refused.reason), (5, wrong.into()));
+        }
+    }
+
+    #[test]
+    fn goes_on_over_entries_that_are_left_out_but_not_over_changes_of_keys() {
+        let mut log = Log::new();
+        log.push(Action::EXPORT);
+        log.rotate(2);
+        log.push(Action::EXPORT);
+        let (begun, _) = Chain::begin(log.entries[0].clone()).expect("begins");
+        let mut chain = begun.clone();
+        chain.skip_to(2, log.entries[2].clone()).expect("the third");
+        chain.push(log.entries[3].clone()).expect("the next");
+        assert_eq!(chain, log.chain);
+        let mut chain = begun.clone();
+        let seq = ChainReason::Seq {
+            expected: 1,
+            found: 2,
+        };
+        let refused = chain.skip_to(1, log.entries[2].clone());
+        assert_eq!(refused.expect_err("refused").reason, seq);
+        let refused = chain.skip_to(3, log.entries[3].clone());
+        assert_eq!(refused.expect_err("refused").index, 3);
+        assert_eq!(chain, begun);
     }
 
     #[test]

@@ -68,6 +68,14 @@ impl Control {
             Self::Recover { .. } => Action::KEY_RECOVER,
         }
     }
+
+    /// The key that signs from here on.
+    #[must_use]
+    pub fn key(&self) -> &[u8; 32] {
+        match self {
+            Self::Genesis { key, .. } | Self::Rotate { key, .. } | Self::Recover { key, .. } => key,
+        }
+    }
 }
 
 /// What a first entry commits to of a recovery key.

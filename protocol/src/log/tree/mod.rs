@@ -68,6 +68,14 @@ pub enum TreeError {
         /// Size of the tree whose root it is.
         size: u64,
     },
+    /// A node does not begin where the tree ends.
+    #[error("no node of level {level} begins at the end of a tree of size {size}")]
+    Within {
+        /// Level of the node.
+        level: u8,
+        /// Size of the tree.
+        size: u64,
+    },
     /// Bytes are not those of a right edge.
     #[error("not the right edge of a tree")]
     MalformedEdge,
@@ -151,23 +159,40 @@ impl Edge {
     pub fn push_with(
         &mut self,
         leaf: Hash,
+        completed: impl FnMut(u8, u64, &Hash),
+    ) -> Result<(), TreeError> {
+        self.push_node_with(0, leaf, completed)
+    }
+
+    /// Appends a complete node, and so all leaves below it, and gives each node that it completes: itself first.
+    ///
+    /// # Errors
+    /// No tree is larger, or the size is no multiple of the leaves that the node is over.
+    pub fn push_node_with(
+        &mut self,
+        mut level: u8,
+        mut node: Hash,
         mut completed: impl FnMut(u8, u64, &Hash),
     ) -> Result<(), TreeError> {
-        if self.size >= TREE_SIZE_MAX {
-            return Err(TreeError::TooLarge { size: self.size });
+        let size = self.size;
+        let leaves = 1_u64.checked_shl(level.into()).unwrap_or(u64::MAX);
+        if !size.is_multiple_of(leaves) {
+            return Err(TreeError::Within { level, size });
         }
-        completed(0, self.size, &leaf);
-        let mut node = leaf;
-        let mut level = 0;
-        while self.size >> level & 1 == 1
+        let grown = size.saturating_add(leaves);
+        if grown > TREE_SIZE_MAX {
+            return Err(TreeError::TooLarge { size });
+        }
+        completed(level, size >> level, &node);
+        while size >> level & 1 == 1
             && let Some(left) = self.nodes.pop()
         {
             node = node_hash(&left, &node);
             level += 1;
-            completed(level, self.size >> level, &node);
+            completed(level, size >> level, &node);
         }
         self.nodes.push(node);
-        self.size += 1;
+        self.size = grown;
         Ok(())
     }
 

@@ -153,6 +153,42 @@ fn an_edge_is_the_same_appended_and_read_and_gives_every_node_once() {
 }
 
 #[test]
+fn an_edge_takes_nodes_for_the_leaves_below_them_and_only_where_they_fit() {
+    let leaves = leaves(23);
+    let source = nodes(&leaves);
+    for before in 0..=16_u64 {
+        let mut edge = Edge::new();
+        for leaf in &leaves[..before as usize] {
+            edge.push(leaf_hash(leaf)).expect("room");
+        }
+        for level in 0..3_u8 {
+            let (mut by_node, mut by_leaf) = (edge.clone(), edge.clone());
+            let node = source(level, before >> level).expect("complete");
+            let mut of_node = Vec::new();
+            let pushed = by_node.push_node_with(level, node, |l, i, h| of_node.push((l, i, *h)));
+            let size = before;
+            if before % (1 << level) != 0 {
+                assert_eq!(pushed, Err(TreeError::Within { level, size }));
+                assert_eq!(by_node, edge);
+                continue;
+            }
+            assert_eq!(pushed, Ok(()));
+            let mut of_leaf = Vec::new();
+            for leaf in &leaves[before as usize..][..1 << level] {
+                let pushed = by_leaf.push_with(leaf_hash(leaf), |l, i, h| of_leaf.push((l, i, *h)));
+                pushed.expect("room");
+            }
+            of_leaf.retain(|(above, _, _)| *above >= level);
+            assert_eq!((by_node, of_node), (by_leaf, of_leaf));
+        }
+    }
+    for level in [63, 64, 255] {
+        let refused = Edge::new().push_node_with(level, [1; 32], |_, _, _| {});
+        assert_eq!(refused, Err(TreeError::TooLarge { size: 0 }), "{level}");
+    }
+}
+
+#[test]
 fn rejects_what_is_no_edge() {
     let mut edge = Edge::new();
     for _ in 0..5 {
