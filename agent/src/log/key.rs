@@ -8,6 +8,7 @@ use protocol::{
     log::{
         checkpoint::Checkpoint,
         cosignature::{CosignatureError, CosignerKey, cosign},
+        entry::{Draft, Entry, EntryError},
     },
     note::{NoteError, PublicKey, SignatureLine},
 };
@@ -41,6 +42,14 @@ impl LogKey {
     pub fn public(&self) -> PublicKey {
         let key = self.0.verifying_key();
         PublicKey::new(key.as_bytes()).expect("a public key that was computed is a good one")
+    }
+
+    /// Signs an entry.
+    ///
+    /// # Errors
+    /// A field has a value that it may not have, or the entry would be too long.
+    pub fn sign_entry(&self, draft: Draft) -> Result<Entry, EntryError> {
+        draft.sign_with(&self.0)
     }
 
     /// Signs bytes.

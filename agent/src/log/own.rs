@@ -12,7 +12,7 @@ use protocol::{
         chain::{Chain, ChainError},
         checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint, UnverifiedCheckpoint},
         cosignature::CosignatureError,
-        entry::{Action, Draft, EntryError, Outcome, Session, Tenant, UnverifiedEntry},
+        entry::{Action, Draft, Entry, EntryError, Outcome, Session, Tenant, UnverifiedEntry},
         keys::{Control, KeyError, KeyHistory, recovery_commitment},
     },
     note::VerifierKey,
@@ -164,7 +164,14 @@ pub struct OwnLog<'a> {
 
 /// Whether an entry changes the log's keys, and so is needed to check all that come after.
 pub(super) fn is_control(entry: &[u8]) -> bool {
-    UnverifiedEntry::parse(entry).is_ok_and(|entry| entry.draft_unverified().control.is_some())
+    may_be_control(entry)
+        && UnverifiedEntry::parse(entry)
+            .is_ok_and(|entry| entry.draft_unverified().control.is_some())
+}
+
+/// The same, told fast: of some entries that do not change them, and of all that do.
+pub(super) fn may_be_control(entry: &[u8]) -> bool {
+    memchr::memmem::find(entry, b"\x67control").is_some()
 }
 
 impl<'a> OwnLog<'a> {
@@ -190,13 +197,13 @@ impl<'a> OwnLog<'a> {
         let (mut writer, mut chain) = self.open(now_ms)?;
         let key = self.key(&chain)?;
         let first = chain.next();
-        let mut leaves = Vec::with_capacity(prepared.len());
+        let mut entries = Vec::with_capacity(prepared.len());
         for prepared in prepared {
-            let entry = self.sign(prepared, &chain, now_ms, &key)?;
-            leaves.push(entry.bytes().to_vec());
-            chain.push(entry)?;
+            let entry = sign(prepared, &chain, now_ms, &key)?;
+            entries.push(chain.push(entry)?);
         }
-        if !leaves.is_empty() {
+        if !entries.is_empty() {
+            let leaves: Vec<_> = entries.iter().map(Entry::bytes).collect();
             writer.stage(&leaves)?;
         }
         self.publish(&mut writer, &chain, first)
@@ -280,29 +287,6 @@ impl<'a> OwnLog<'a> {
             sealed,
             control: None,
         })
-    }
-
-    /// Signs what comes next.
-    fn sign(
-        &self,
-        draft: Draft,
-        chain: &Chain,
-        now_ms: u64,
-        key: &LogKey,
-    ) -> Result<UnverifiedEntry, LogError> {
-        let index = chain.next();
-        let draft = Draft {
-            tenant: chain.keys().tenant(),
-            epoch: chain.keys().epoch(),
-            seq: index,
-            prev: Some(*chain.keys().head()),
-            time_ms: now_ms,
-            ..draft
-        };
-        let signed = draft.sign(&key.public(), |message| key.sign(message));
-        signed
-            .map(Into::into)
-            .map_err(|reason| LogError::Entry { index, reason })
     }
 
     /// Stages what a crash left, or the first entry of all.
@@ -410,6 +394,28 @@ fn may_sign(home: &Path, size: u64) -> Result<(), LogError> {
         Some(proof) => Err(LogError::Forked { proof }),
         None => Ok(()),
     }
+}
+
+/// Signs what comes next.
+fn sign(
+    draft: Draft,
+    chain: &Chain,
+    now_ms: u64,
+    key: &LogKey,
+) -> Result<UnverifiedEntry, LogError> {
+    let index = chain.next();
+    let draft = Draft {
+        tenant: chain.keys().tenant(),
+        epoch: chain.keys().epoch(),
+        seq: index,
+        prev: Some(*chain.keys().head()),
+        time_ms: now_ms,
+        ..draft
+    };
+    let signed = key.sign_entry(draft);
+    signed
+        .map(Into::into)
+        .map_err(|reason| LogError::Entry { index, reason })
 }
 
 /// The keys of a log up to its head, out of the entries that change them and the last one; and checks that they
