@@ -193,6 +193,14 @@ fn a_log_that_was_changed_ends_with_3_and_the_entry() {
         tile.contains("tile/0/000.p/5") && tile.contains("entry 2"),
         "{tile}"
     );
+    let by_tree = [&with_key[..], &["--tree"]].concat();
+    sandbox.run(&by_tree).failed(3, "entry 2");
+    copy(&own, &sandbox.path("copy"));
+    let held = sandbox.ok(&by_tree);
+    assert!(
+        held.ends_with("5 entries are those that were signed"),
+        "{held}"
+    );
     let root = change("checkpoint", &|bytes| {
         let text = String::from_utf8_lossy(bytes).replacen("\n5\n", "\n4\n", 1);
         *bytes = text.into_bytes();

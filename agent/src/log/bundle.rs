@@ -5,6 +5,7 @@ use std::{
     io::{self, BufReader, Read, Write},
     ops::RangeInclusive,
     path::{Path, PathBuf},
+    thread,
 };
 
 use cid::Cid;
@@ -13,21 +14,26 @@ use protocol::{
     car::{self, CarError},
     log::{
         bundle::{self, Audited, BUNDLE_ENTRIES_MAX, Bundle, BundleError, Trust},
+        chain::read_ahead,
         detail::Disclosure,
-        entry::{EntryError, UnverifiedEntry},
+        entry::{Draft, EntryError, UnverifiedEntry},
         tree::{prove_inclusion, prove_range},
     },
+    note::PublicKey,
 };
 use store::{StoreError, log::LogReader};
 
 use super::{
     LogError,
     details::{self, DetailsError},
+    in_order::InOrder,
 };
 use crate::keys::Identities;
 
 /// Largest file that is read as a bundle, in bytes.
 const FILE_SIZE_MAX: u64 = 2 << 30;
+/// Entries that one thread reads at a time.
+const PART_ENTRIES: u64 = 256;
 
 /// Why there is no bundle, or it does not hold.
 #[derive(Debug, thiserror::Error)]
@@ -231,31 +237,20 @@ pub fn verify_bundle(
     let root = first.filter(|block| car.roots() == [*block.cid()]);
     let root = root.ok_or(BundleError::Malformed)?;
     let bundle = Bundle::parse(root.bytes())?;
-    let expected = bundle.controls.len() as u64 + bundle.count;
-    let (mut entries, mut sealed) = (Vec::new(), Vec::new());
-    let mut number = 0;
+    let entries = read_entries(&mut car, &bundle)?;
+    let expected = entries.len() as u64;
+    let mut sealed = Vec::new();
+    let mut number = expected;
     while let Some(block) = car.next_block()? {
         number += 1;
-        if number <= expected {
-            let entry = UnverifiedEntry::parse(block.bytes())
-                .map_err(|reason| BundleFileError::Entry { number, reason })?;
-            if entry.cid() != *block.cid() {
-                let cid = *block.cid();
-                return Err(BundleFileError::Block { number, cid });
-            }
-            entries.push(entry);
-        } else if number <= expected + bundle.sealed {
-            sealed.push(block);
-        } else {
+        if number > expected + bundle.sealed {
             let cid = *block.cid();
             return Err(BundleFileError::Block { number, cid });
         }
+        sealed.push(block);
     }
     if number < expected + bundle.sealed {
-        return Err(BundleFileError::CutOff {
-            expected: expected + bundle.sealed + 1,
-            found: number + 1,
-        });
+        return Err(cut_off(&bundle, number));
     }
     let audited = bundle::verify(&bundle, entries, trust)?;
     // Of sealed details only those are there that an entry names, in its order.
@@ -267,4 +262,105 @@ pub fn verify_bundle(
         }
     }
     Ok((audited, bundle, sealed))
+}
+
+/// Reads the entries of a bundle, which come after its root: those that change the log's keys, and then those of the
+/// range, of which the signatures are checked by all cores.
+fn read_entries(
+    car: &mut car::Reader<impl Read>,
+    bundle: &Bundle,
+) -> Result<Vec<UnverifiedEntry>, BundleFileError> {
+    let controls = bundle.controls.len() as u64;
+    let end = controls + bundle.count;
+    let mut entries = read_part(part_of(car, bundle, 1..=controls, None))?;
+    let earlier = entries.iter().map(UnverifiedEntry::draft_unverified);
+    let mut key = last_key(earlier.take_while(|draft| draft.seq < bundle.first));
+    thread::scope(|scope| {
+        let mut parts = InOrder::start(scope, read_part);
+        let mut next = controls + 1;
+        while next <= end {
+            let last = end.min(next + PART_ENTRIES - 1);
+            let part = part_of(car, bundle, next..=last, key);
+            next = match part.failed {
+                // What comes before may not hold either, and is told first.
+                Some(_) => end + 1,
+                None => last + 1,
+            };
+            let read = match key {
+                Some(_) => parts.give(part),
+                // It begins with the first entry of the log, which has the key.
+                None => Some(read_part(part)),
+            };
+            if let Some(read) = read {
+                let read = read?;
+                key = last_key(read.iter().map(UnverifiedEntry::draft_unverified)).or(key);
+                entries.extend(read);
+            }
+        }
+        while let Some(read) = parts.next() {
+            entries.extend(read?);
+        }
+        Ok(entries)
+    })
+}
+
+/// The key that a log has after some of its entries, if they change it.
+fn last_key<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Option<PublicKey> {
+    let control = drafts.filter_map(|draft| draft.control.as_ref()).last()?;
+    PublicKey::new(control.key()).ok()
+}
+
+/// Some blocks of a bundle with their numbers, and the key that the log had before them.
+struct Part {
+    blocks: Vec<(u64, Block)>,
+    key: Option<PublicKey>,
+    /// Why there are no more.
+    failed: Option<BundleFileError>,
+}
+
+fn part_of(
+    car: &mut car::Reader<impl Read>,
+    bundle: &Bundle,
+    numbers: RangeInclusive<u64>,
+    key: Option<PublicKey>,
+) -> Part {
+    let mut part = Part {
+        blocks: Vec::new(),
+        key,
+        failed: None,
+    };
+    for number in numbers {
+        match car.next_block() {
+            Ok(Some(block)) => part.blocks.push((number, block)),
+            Ok(None) => part.failed = Some(cut_off(bundle, number - 1)),
+            Err(error) => part.failed = Some(error.into()),
+        }
+        if part.failed.is_some() {
+            break;
+        }
+    }
+    part
+}
+
+fn read_part(part: Part) -> Result<Vec<UnverifiedEntry>, BundleFileError> {
+    let read = read_ahead(part.blocks.iter().map(|(_, block)| block.bytes()), part.key);
+    let mut entries = Vec::with_capacity(part.blocks.len());
+    for (entry, (number, block)) in read.zip(&part.blocks) {
+        let number = *number;
+        let entry = entry.map_err(|reason| BundleFileError::Entry { number, reason })?;
+        if entry.cid() != *block.cid() {
+            let cid = *block.cid();
+            return Err(BundleFileError::Block { number, cid });
+        }
+        entries.push(entry);
+    }
+    part.failed.map_or(Ok(entries), Err)
+}
+
+fn cut_off(bundle: &Bundle, found: u64) -> BundleFileError {
+    let entries = bundle.controls.len() as u64 + bundle.count;
+    BundleFileError::CutOff {
+        expected: entries + bundle.sealed + 1,
+        found: found + 1,
+    }
 }

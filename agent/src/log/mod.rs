@@ -11,6 +11,7 @@ mod cosigning;
 pub mod details;
 pub(crate) mod following;
 mod forks;
+mod in_order;
 pub mod key;
 mod keys;
 mod own;
@@ -35,7 +36,7 @@ pub use own::{Event, LogError, OwnLog, Recorded, keys_of};
 pub use policy::{OwnPolicy, PolicyFileError};
 pub use prove::{ProveError, find, prove, prove_entry};
 pub use source::{LogSource, SourceError};
-pub use verify::{Verified, VerifyError, verify};
+pub use verify::{Depth, Verified, VerifyError, verify};
 
 /// Milliseconds since 1970, as the clock of this machine has it.
 #[must_use]

@@ -1,20 +1,26 @@
 //! Checking a whole log: each entry and its place, the tree over them, and the checkpoint.
+//!
+//! Bundles are read one after the other, looked at by all cores, and put together in order.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, thread};
 
 use protocol::{
     log::{
-        chain::{Chain, ChainError},
+        chain::{Chain, ChainError, read_ahead},
         checkpoint::{CheckpointError, SignedCheckpoint, UnverifiedCheckpoint},
-        entry::{Entry, EntryError, UnverifiedEntry},
+        entry::{EntryError, UnverifiedEntry},
         keys::Standing,
         tile::{TileError, TileKind, TilePath, UnverifiedTile, parse_bundle, tiles},
-        tree::{Edge, Hash, TreeError},
+        tree::{Edge, Hash, TreeError, leaf_hash},
     },
-    note::VerifierKey,
+    note::{PublicKey, VerifierKey},
 };
 
-use super::source::{LogSource, SourceError};
+use super::{
+    in_order::InOrder,
+    own::may_be_control,
+    source::{LogSource, SourceError},
+};
 use crate::progress::Progress;
 
 /// Why a log does not hold, or cannot be checked.
@@ -119,36 +125,31 @@ pub struct Verified {
     pub keys: u64,
 }
 
-/// Checks all of a log, and gives each entry to `each` as it is checked. With a key, only the log of that key
-/// holds.
+/// What is checked of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Its tree, its checkpoint, and the entries that change its keys: that the entries are those over which the log
+    /// signed the checkpoint.
+    Tree,
+    /// Each entry too: its form, its signature, its link to the one before.
+    Entries,
+}
+
+/// Checks all of a log. With a key, only the log of that key holds.
 ///
 /// # Errors
 /// The first thing that does not hold, with its index.
 pub fn verify(
     source: &LogSource,
+    depth: Depth,
     trusted: Option<&VerifierKey>,
     progress: &Progress,
-    mut each: impl FnMut(&Entry),
 ) -> Result<Verified, VerifyError> {
     let note = source.checkpoint()?;
     let checkpoint = UnverifiedCheckpoint::parse(&note).map_err(VerifyError::Checkpoint)?;
     let size = checkpoint.checkpoint_unverified().size();
     progress.bytes_total.store(size, Ordering::Relaxed);
-    let mut checking = Checking::default();
-    for index in 0..size.div_ceil(256) {
-        let path =
-            TilePath::at(TileKind::Entries, index, size).ok_or(TreeError::TooLarge { size })?;
-        let bytes = source.tile(path)?.ok_or(VerifyError::Missing { path })?;
-        checking.bundle(path, &bytes, &mut each)?;
-        // Somebody else's log, of which nobody knows how long it goes on, is not read to its end.
-        checking.is_of(trusted)?;
-        progress
-            .bytes_read
-            .store(checking.edge.size(), Ordering::Relaxed);
-        if progress.stop.load(Ordering::Relaxed) {
-            return Err(VerifyError::Interrupted);
-        }
-    }
+    let checking = entries(source, depth, size, trusted, progress)?;
     let chain = checking.chain.as_ref().ok_or(VerifyError::Empty)?;
     let keys = chain.keys();
     if trusted.is_some_and(|trusted| !keys.keys().any(|key| key == trusted)) {
@@ -165,11 +166,12 @@ pub fn verify(
         }
     }
     let (vkey, checkpoint) = signed.ok_or(VerifyError::Checkpoint(refused))?;
+    // Tiles first: of them it can be told which entry is another.
+    checking.tiles(source)?;
     let root = checking.edge.root();
     if root != *checkpoint.checkpoint().root() {
         return Err(VerifyError::OtherRoot { size });
     }
-    checking.tiles(source)?;
     let revoked = |index: &u64| keys.standing(*index) != Standing::Vouched;
     Ok(Verified {
         checkpoint,
@@ -182,9 +184,114 @@ pub fn verify(
     })
 }
 
+/// Checks the bundles of a log.
+fn entries(
+    source: &LogSource,
+    depth: Depth,
+    size: u64,
+    trusted: Option<&VerifierKey>,
+    progress: &Progress,
+) -> Result<Checking, VerifyError> {
+    let mut checking = Checking::new(depth);
+    let part = |index, checking: &Checking| {
+        let path =
+            TilePath::at(TileKind::Entries, index, size).ok_or(TreeError::TooLarge { size })?;
+        let bytes = source.tile(path)?.ok_or(VerifyError::Missing { path })?;
+        let key = checking.chain.as_ref().map(|c| *c.keys().key().public());
+        Ok(Part {
+            path,
+            bytes,
+            key,
+            depth,
+        })
+    };
+    if size > 0 {
+        // Somebody else's log, of which nobody knows how long it goes on, is not read to its end.
+        checking.take(read(part(0, &checking))?)?;
+        checking.is_of(trusted)?;
+    }
+    thread::scope(|scope| {
+        let mut parts = InOrder::start(scope, read);
+        for index in 1..size.div_ceil(256) {
+            let part = part(index, &checking);
+            // What comes before may not hold either, and is told first.
+            let is_last = part.is_err();
+            if let Some(read) = parts.give(part) {
+                checking.take(read?)?;
+            }
+            progress
+                .bytes_read
+                .store(checking.edge.size(), Ordering::Relaxed);
+            if progress.stop.load(Ordering::Relaxed) {
+                return Err(VerifyError::Interrupted);
+            }
+            if is_last {
+                break;
+            }
+        }
+        while let Some(read) = parts.next() {
+            checking.take(read?)?;
+        }
+        Ok(checking)
+    })
+}
+
+/// A bundle of a log, and the key that the log had when it was read.
+struct Part {
+    path: TilePath,
+    bytes: Vec<u8>,
+    key: Option<PublicKey>,
+    depth: Depth,
+}
+
+/// What can be told of a bundle without those before.
+struct PartRead {
+    leaves: Vec<Hash>,
+    /// The node over them, if there are 256.
+    node: Option<Hash>,
+    /// Those that are looked at, by their number in the bundle.
+    entries: Vec<(usize, Result<UnverifiedEntry, EntryError>)>,
+}
+
+fn read(part: Result<Part, VerifyError>) -> Result<PartRead, VerifyError> {
+    let Part {
+        path,
+        bytes,
+        key,
+        depth,
+    } = part?;
+    let entries = match parse_bundle(path, &bytes) {
+        // The full one came for one that is not.
+        Err(_) if !path.is_full() => parse_bundle(path.full(), &bytes),
+        parsed => parsed,
+    };
+    let mut entries = entries.map_err(|reason| VerifyError::Tile { path, reason })?;
+    entries.truncate(path.width().into());
+    let leaves: Vec<Hash> = entries.iter().map(|entry| leaf_hash(entry)).collect();
+    let node = match path.is_full() {
+        true => {
+            let mut edge = Edge::new();
+            leaves.iter().try_for_each(|leaf| edge.push(*leaf))?;
+            Some(edge.root())
+        }
+        false => None,
+    };
+    let is_wanted = |at: &usize| {
+        let first = path.index() == 0 && *at == 0;
+        depth == Depth::Entries || first || may_be_control(entries[*at])
+    };
+    let wanted: Vec<usize> = (0..entries.len()).filter(is_wanted).collect();
+    let read = read_ahead(wanted.iter().map(|at| entries[*at]), key);
+    Ok(PartRead {
+        entries: wanted.iter().copied().zip(read).collect(),
+        leaves,
+        node,
+    })
+}
+
 /// A log as far as it was checked.
-#[derive(Default)]
 struct Checking {
+    depth: Depth,
     chain: Option<Chain>,
     edge: Edge,
     /// The hashes of each level of tiles, made from the entries.
@@ -192,37 +299,44 @@ struct Checking {
 }
 
 impl Checking {
-    fn bundle(
-        &mut self,
-        path: TilePath,
-        bytes: &[u8],
-        each: &mut impl FnMut(&Entry),
-    ) -> Result<(), VerifyError> {
-        let entries = match parse_bundle(path, bytes) {
-            // The full one came for one that is not.
-            Err(_) if !path.is_full() => parse_bundle(path.full(), bytes),
-            parsed => parsed,
+    fn new(depth: Depth) -> Self {
+        Self {
+            depth,
+            chain: None,
+            edge: Edge::new(),
+            levels: Default::default(),
+        }
+    }
+
+    /// Goes on with the next bundle.
+    fn take(&mut self, read: PartRead) -> Result<(), VerifyError> {
+        let first = self.edge.size();
+        for (at, entry) in read.entries {
+            let index = first + at as u64;
+            let entry = entry.map_err(|reason| VerifyError::Entry { index, reason })?;
+            match (&mut self.chain, self.depth) {
+                (None, _) => self.chain = Some(Chain::begin(entry)?.0),
+                (Some(chain), Depth::Entries) => drop(chain.push(entry)?),
+                (Some(_), Depth::Tree) if entry.draft_unverified().control.is_none() => {}
+                (Some(chain), Depth::Tree) => drop(chain.skip_to(index, entry)?),
+            }
+        }
+        let levels = &mut self.levels;
+        let mut completed = |level: u8, _, hash: &Hash| {
+            if level.is_multiple_of(8) {
+                levels[usize::from(level / 8)].push(*hash);
+            }
         };
-        let entries = entries.map_err(|reason| VerifyError::Tile { path, reason })?;
-        for entry in entries.into_iter().take(path.width().into()) {
-            let index = self.edge.size();
-            let entry = UnverifiedEntry::parse(entry)
-                .map_err(|reason| VerifyError::Entry { index, reason })?;
-            let entry = match &mut self.chain {
-                Some(chain) => chain.push(entry)?,
-                None => {
-                    let (chain, genesis) = Chain::begin(entry)?;
-                    self.chain = Some(chain);
-                    genesis
+        match read.node {
+            Some(node) => {
+                self.edge.push_node_with(8, node, completed)?;
+                levels[0].extend(read.leaves);
+            }
+            None => {
+                for leaf in read.leaves {
+                    self.edge.push_with(leaf, &mut completed)?;
                 }
-            };
-            let levels = &mut self.levels;
-            self.edge.push_with(entry.leaf_hash(), |level, _, hash| {
-                if level % 8 == 0 {
-                    levels[usize::from(level / 8)].push(*hash);
-                }
-            })?;
-            each(&entry);
+            }
         }
         Ok(())
     }
@@ -262,5 +376,94 @@ impl Checking {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use protocol::log::{
+        chain::ChainReason, entry::Action, entry::EntryError, keys::KeyError, tile::TILE_WIDTH,
+    };
+
+    use super::*;
+    use crate::{
+        home::{Home, InitOptions},
+        log::{Event, OwnLog},
+    };
+
+    const SESSION: [u8; 16] = [0x70, 0, 0, 0, 0, 0, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 0];
+    /// More bundles than are read ahead by 64 cores.
+    const SIZE: u64 = 140 * TILE_WIDTH as u64 + 9;
+
+    /// A log of two keys, of which the second signs from an index within a bundle on.
+    fn log(dir: &Path) -> u64 {
+        let home = Home::init(dir, &InitOptions::default()).expect("a home");
+        let log = OwnLog::new(&home, SESSION);
+        let mut events = vec![Event::of(Action::EXPORT); 3333];
+        log.record(1, &events).expect("records");
+        let rotated = log.rotate(1).expect("rotates").size;
+        events.resize((SIZE - rotated) as usize, Event::of(Action::PULL));
+        assert_eq!(log.record(2, &events).expect("records").size, SIZE);
+        rotated
+    }
+
+    fn checked(dir: &Path, depth: Depth) -> Result<Verified, VerifyError> {
+        let source = LogSource::folder(&dir.join("log/own")).expect("a log");
+        verify(&source, depth, None, &Progress::default())
+    }
+
+    /// Changes the last byte of an entry, which is of its session.
+    fn change(dir: &Path, index: u64) {
+        let reader = crate::log::open_own(dir).expect("reads").expect("a log");
+        let own = dir.join("log/own/entries");
+        let before = reader.entries(0..index + 1).expect("reads");
+        let end: usize = before.iter().map(|entry| entry.len() + 2).sum();
+        let mut bytes = fs::read(&own).expect("reads");
+        bytes[end - 1] ^= 1;
+        fs::write(&own, bytes).expect("writes");
+    }
+
+    #[test]
+    fn a_log_of_many_bundles_and_two_keys_holds_and_the_first_entry_that_does_not_is_told() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = &dir.path().join("home");
+        let rotated = log(dir);
+        for depth in [Depth::Tree, Depth::Entries] {
+            let verified = checked(dir, depth).expect("holds");
+            assert_eq!((verified.size, verified.keys), (SIZE, 2));
+        }
+        for index in [SIZE - 1, 20_000, 9_000, rotated] {
+            change(dir, index);
+            let found = match checked(dir, Depth::Entries).expect_err("refused") {
+                VerifyError::Chain(error) => {
+                    let wrong = KeyError::Entry(EntryError::WrongSignature);
+                    assert_eq!(error.reason, ChainReason::Keys(wrong));
+                    error.index
+                }
+                VerifyError::Entry { index, .. } => index,
+                error => panic!("{error}"),
+            };
+            assert_eq!(found, index);
+            match checked(dir, Depth::Tree).expect_err("refused") {
+                VerifyError::OtherTile { index: found, .. } => assert_eq!(found, index),
+                error => panic!("{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_of_keys_that_does_not_hold_is_refused_by_the_tree_alone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = &dir.path().join("home");
+        let rotated = log(dir);
+        change(dir, rotated - 1);
+        for depth in [Depth::Tree, Depth::Entries] {
+            match checked(dir, depth).expect_err("refused") {
+                VerifyError::Chain(error) => assert_eq!(error.index, rotated - 1),
+                error => panic!("{error}"),
+            }
+        }
     }
 }

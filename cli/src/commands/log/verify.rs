@@ -8,7 +8,7 @@ use std::{
 
 use agent::{
     home::Home,
-    log::{self, LogSource, Verified, VerifyError},
+    log::{self, Depth, LogSource, Verified, VerifyError},
 };
 use data_encoding::HEXLOWER;
 use protocol::{
@@ -49,6 +49,10 @@ pub(crate) struct Args {
     /// Which witnesses have to have cosigned (c2sp.org/tlog-policy)
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// Of a log, check no more than that its entries are those over which its checkpoint was signed: the tree, the tiles,
+    /// and the entries that change the log's keys
+    #[arg(long)]
+    tree: bool,
 }
 
 #[derive(Serialize)]
@@ -141,7 +145,11 @@ impl Args {
         trusted: Option<&VerifierKey>,
     ) -> Result<(), CliError> {
         let bar = Bar::follow(&context.ui, "checking", &context.progress);
-        let verified = log::verify(source, trusted, &context.progress, |_| {});
+        let depth = match self.tree {
+            true => Depth::Tree,
+            false => Depth::Entries,
+        };
+        let verified = log::verify(source, depth, trusted, &context.progress);
         drop(bar);
         let verified: Verified = verified.map_err(|error: VerifyError| CliError::from(error))?;
         let cosigned = self.cosigned(verified.checkpoint.clone())?;
@@ -155,7 +163,11 @@ impl Args {
             trusted: trusted.is_some(),
             cosigned,
         };
-        let mut text = format!("{}: {} entries hold", shown.origin, shown.entries);
+        let what = match depth {
+            Depth::Tree => "entries are those that were signed",
+            Depth::Entries => "entries hold",
+        };
+        let mut text = format!("{}: {} {what}", shown.origin, shown.entries);
         if let Some(cosigned) = cosigned {
             text.push_str(&format!(", cosigned by {cosigned} witnesses"));
         }
@@ -170,6 +182,9 @@ impl Args {
     }
 
     fn file(&self, context: &Context, path: &Path) -> Result<(), CliError> {
+        if self.tree {
+            return Err(CliError::usage("`--tree` is for whole logs, not for files"));
+        }
         let failed =
             |cause| CliError::failed(format!("cannot read {}", path.display())).cause(&cause);
         let mut bytes = Vec::new();
