@@ -197,7 +197,8 @@ mod tests {
     use crate::log::{
         checkpoint::{Checkpoint, Origin},
         cosignature::{CosignerKey, cosign},
-        testing::{public, sign},
+        entry::Action,
+        testing::{Log, public, sign},
         tree::{Edge, leaf_hash},
     };
 
@@ -252,6 +253,42 @@ mod tests {
         let text = text.replace("quorum w", "group g 1 w\nquorum g");
         let policy = Policy::parse(text.as_bytes()).expect("a policy");
         assert!(proof(None).verify_by(&leaf_hash(b"c"), &policy).is_ok());
+    }
+
+    #[test]
+    fn a_proof_of_one_in_a_million_with_five_cosignatures_fits_into_two_kilobytes() {
+        // All entries are the same, so that a node is as every other of its level.
+        let mut log = Log::new();
+        log.push(Action::SERVE);
+        let entry = log.entries[1].bytes().to_vec();
+        let node = |level: u8, _| {
+            let node = (0..level).fold(leaf_hash(&entry), |node, _| tree::node_hash(&node, &node));
+            Ok::<_, TreeError>(node)
+        };
+        let size = 1_000_000;
+        let vkey = log.chain.keys().key();
+        let origin = log.chain.keys().origin().clone();
+        let root = tree::root(size, node).expect("a tree");
+        let checkpoint = Checkpoint::new(origin, size, root).expect("a checkpoint");
+        let mut signed = checkpoint.sign(vkey, sign(1)).expect("signed");
+        for number in 1..=5 {
+            let name = format!("witness.example/{number}");
+            let key = CosignerKey::new(&name, public(number).as_bytes()).expect("a key");
+            let line = cosign(signed.checkpoint(), &key, 1_767_323_045, sign(number));
+            signed.push(line.expect("cosigned")).expect("room");
+        }
+        let length = |index, extra: Option<Vec<u8>>| {
+            let hashes = tree::prove_inclusion(index, size, node).expect("a proof");
+            let proof = UnverifiedProof::new(index, hashes, signed.clone(), extra).expect("short");
+            let text = proof.to_string();
+            assert!(proof.verify(&leaf_hash(&entry), vkey).is_ok());
+            text.len()
+        };
+        // An index of six digits, and as many hashes as any.
+        let alone = length(100_000, None);
+        assert_eq!(alone, 1863);
+        let extra = "extra \n".len() + BASE64.encode_len(entry.len());
+        assert_eq!(length(100_000, Some(entry.clone())), alone + extra);
     }
 
     #[test]
