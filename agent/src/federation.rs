@@ -288,7 +288,11 @@ impl Federation {
         Self::parse(&text).map_err(|line| FederationError::Malformed { path, line })
     }
 
-    fn parse(text: &str) -> Result<Self, usize> {
+    /// Reads the text of a federation's file.
+    ///
+    /// # Errors
+    /// It is not as this program writes it: the number of the line, from 1.
+    pub fn parse(text: &str) -> Result<Self, usize> {
         let mut federation = Self::default();
         let mut lines = text.lines().zip(1..);
         if lines.next().is_none_or(|(header, _)| header != HEADER) {
