@@ -17,7 +17,7 @@ use agent::{
     keys::{IdentityError, RecipientError},
     kubo::{EndpointError, KuboError},
     log::{
-        self, BundleFileError, LogError, PolicyFileError, ProveError, VerifyError,
+        self, BundleFileError, LogError, PolicyFileError, ProveError, PublishLogError, VerifyError,
         details::DetailsError,
     },
     migrate::MigrateError,
@@ -157,6 +157,11 @@ fn unwrapped<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) 
         },
         e if e.is::<ProveError>() => match e.downcast_ref() {
             Some(ProveError::Log(e)) => Some(e),
+            _ => None,
+        },
+        e if e.is::<PublishLogError>() => match e.downcast_ref() {
+            Some(PublishLogError::Log(e)) => Some(e),
+            Some(PublishLogError::Store(e)) => Some(e),
             _ => None,
         },
         e if e.is::<BundleFileError>() => match e.downcast_ref() {

@@ -66,3 +66,35 @@ fn kubo_gets_nothing_that_is_not_shared() {
     kubo.ok(&["--timeout=60s", "block", "stat", &root]);
     server.stop();
 }
+
+#[test]
+fn kubo_fetches_the_log_as_a_folder_of_tiles_that_verifies() {
+    let source = Sandbox::new();
+    let server = Running::start(&source, &[]);
+    let vkey = source.ok(&["log", "vkey"]);
+    let kubo = Kubo::start();
+    kubo.ok(&["swarm", "connect", server.tcp()]);
+    let mut before = None;
+    for round in ["one", "two"] {
+        fs::create_dir_all(source.path("tree")).expect("creates");
+        fs::write(source.path("tree").join(round), round).expect("writes");
+        source.ok(&["export", "tree"]);
+        let published = source.run(&["log", "publish", "--json"]).succeeded();
+        let published = published.objects().remove(0);
+        let root = published["cid"].as_str().expect("a CID").to_owned();
+        let folder = source.path(round).with_extension("log");
+        let folder = folder.to_str().expect("UTF-8");
+        kubo.ok(&["--timeout=60s", "get", "-o", folder, &root]);
+        let held = source.ok(&["log", "verify", folder, "--vkey", &vkey]);
+        let size = published["size"].as_u64().expect("a size");
+        assert!(held.contains(&format!("{size} entries hold")), "{held}");
+        // The one before is nobody's any more, but for who has it.
+        if let Some(before) = before.replace(root) {
+            let other = Kubo::start();
+            other.ok(&["swarm", "connect", server.tcp()]);
+            let refused = other.run(&["--timeout=3s", "block", "stat", &before]);
+            assert!(!refused.status.success(), "{refused:?}");
+        }
+    }
+    server.stop();
+}

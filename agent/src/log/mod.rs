@@ -18,6 +18,7 @@ mod own;
 pub(crate) mod places;
 mod policy;
 mod prove;
+mod publish;
 pub(crate) mod recorder;
 mod source;
 mod verify;
@@ -35,6 +36,7 @@ pub use forks::{KeptFork, kept_forks};
 pub use own::{Event, LogError, OwnLog, Recorded, keys_of};
 pub use policy::{OwnPolicy, PolicyFileError};
 pub use prove::{ProveError, find, prove, prove_entry};
+pub use publish::{PublishLogError, Published, publish};
 pub use source::{LogSource, SourceError};
 pub use verify::{Depth, Verified, VerifyError, verify};
 

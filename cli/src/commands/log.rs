@@ -7,6 +7,7 @@ mod fork;
 mod key;
 mod policy;
 mod prove;
+mod publish;
 mod show;
 mod verify;
 
@@ -24,6 +25,7 @@ pub(crate) enum Command {
     Show(show::Args),
     Verify(verify::Args),
     Prove(prove::Args),
+    Publish(publish::Args),
     Bundle(bundle::Args),
     Fork(fork::Args),
     Checkpoint(OfArgs),
@@ -70,6 +72,7 @@ impl Command {
             Self::Show(args) => args.run(context),
             Self::Verify(args) => args.run(context),
             Self::Prove(args) => args.run(context),
+            Self::Publish(args) => args.run(context),
             Self::Bundle(args) => args.run(context),
             Self::Fork(args) => args.run(context),
             Self::Checkpoint(args) => args.checkpoint(context),

@@ -7,6 +7,7 @@ use std::fmt;
 use data_encoding::BASE64;
 
 use super::tree::{Hash, TREE_SIZE_MAX, empty_root};
+use crate::block::{Block, CODEC_RAW};
 use crate::note::{self, NoteError, SignatureLine, SignerKey, UnverifiedNote, VerifierKey};
 
 /// Largest checkpoint with its signatures, in bytes: room for 16 of the largest signatures.
@@ -251,6 +252,12 @@ impl SignedCheckpoint {
     #[must_use]
     pub fn note(&self) -> &UnverifiedNote {
         &self.0.note
+    }
+
+    /// The raw block that it is.
+    #[must_use]
+    pub fn block(&self) -> Block {
+        Block::log(CODEC_RAW, self.to_string().into_bytes())
     }
 
     /// The same with no other line under it than the one of a key that counts.

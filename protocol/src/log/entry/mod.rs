@@ -42,7 +42,7 @@ pub const COMMITS_MAX: usize = 16;
 pub const ENTRY_DOMAIN: &str = "souverain/log-entry/v1\n";
 
 /// Why bytes are not an entry, or not one of a key.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
     /// It is longer than any may be.
     #[error("an entry of {size} bytes is longer than {ENTRY_SIZE_MAX}")]

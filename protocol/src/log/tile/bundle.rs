@@ -3,7 +3,7 @@
 use super::{TILE_WIDTH, TileError, TileKind, TilePath};
 use crate::{
     block::{Block, CODEC_RAW},
-    log::entry::Entry,
+    log::entry::{Entry, UnverifiedEntry},
 };
 
 /// Writes entries as a bundle: each after its length in two bytes, the highest first.
@@ -32,6 +32,17 @@ pub fn encode_bundle<T: AsRef<[u8]>>(entries: &[T]) -> Result<Vec<u8>, TileError
 pub fn bundle_block(entries: &[Entry]) -> Result<Block, TileError> {
     let entries: Vec<&[u8]> = entries.iter().map(Entry::bytes).collect();
     encode_bundle(&entries).map(|bundle| Block::log(CODEC_RAW, bundle))
+}
+
+/// The raw block that the bytes of a bundle are, once it is seen that there is nothing but entries in them. Whose they are is not.
+///
+/// # Errors
+/// The path is of hashes, or there are more or fewer entries than it says, or other bytes.
+pub fn received_bundle_block(path: TilePath, bundle: Vec<u8>) -> Result<Block, TileError> {
+    for entry in parse_bundle(path, &bundle)? {
+        UnverifiedEntry::parse(entry).map_err(TileError::Entry)?;
+    }
+    Ok(Block::log(CODEC_RAW, bundle))
 }
 
 /// Takes a bundle apart into its entries.

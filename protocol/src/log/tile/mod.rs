@@ -9,9 +9,12 @@ mod tests;
 
 use std::{fmt, str::FromStr};
 
-pub use bundle::{bundle_block, encode_bundle, parse_bundle};
+pub use bundle::{bundle_block, encode_bundle, parse_bundle, received_bundle_block};
 
-use super::tree::{Hash, TREE_SIZE_MAX, TreeError, node_hash};
+use super::{
+    entry::EntryError,
+    tree::{Hash, TREE_SIZE_MAX, TreeError, node_hash},
+};
 use crate::block::{Block, CODEC_RAW};
 
 /// Levels of the tree that a tile spans.
@@ -69,6 +72,9 @@ pub enum TileError {
         /// How many.
         count: usize,
     },
+    /// An entry of a bundle is none.
+    #[error("an entry of the bundle is none")]
+    Entry(#[source] EntryError),
     /// An entry is too long for a bundle.
     #[error("an entry of {size} bytes is longer than {BUNDLED_ENTRY_SIZE_MAX}")]
     EntrySize {
