@@ -5,6 +5,7 @@ use std::{
     path::Path,
     process::Command,
     sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
 };
 
 use agent::log::key::WitnessKey;
@@ -17,7 +18,7 @@ use souverain_tests::{
     program::Sandbox,
     running::Running,
     tlog::tlog,
-    witness::{ask, witness_of},
+    witness::ask,
 };
 
 /// A home whose log has some entries.
@@ -48,6 +49,48 @@ fn copy_of(sandbox: &Sandbox) -> Sandbox {
         .status();
     assert!(copied.expect("cp runs").success());
     copy
+}
+
+/// How long a log may take to be known to who follows it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A node that follows the log of another, and so cosigns it.
+struct Witness {
+    agent: Running,
+    key: String,
+    home: Sandbox,
+}
+
+impl Witness {
+    /// Starts one, and waits until it knows the log of a node that runs.
+    fn of(log: &Sandbox) -> Self {
+        let home = Sandbox::new();
+        let agent = Running::start(&home, &["--http", "127.0.0.1:0"]);
+        for (one, other) in [(log, &home), (&home, log)] {
+            one.ok(&["peer", "add", &other.ok(&["peer", "invite"])]);
+        }
+        let vkey = log.ok(&["log", "vkey"]);
+        let origin = vkey.split('+').next().expect("a name");
+        let began = Instant::now();
+        while home.run(&["log", "checkpoint", "--origin", origin]).code != Some(0) {
+            assert!(began.elapsed() < PATIENCE, "the log does not arrive");
+        }
+        let invite = home.ok(&["peer", "invite"]);
+        let key = invite
+            .split(' ')
+            .find(|word| word.starts_with("souverain-witness/"));
+        let key = key.expect("a key").to_owned();
+        Self { agent, key, home }
+    }
+
+    fn url(&self) -> String {
+        self.agent.url("/witness")
+    }
+
+    fn stop(self) {
+        self.agent.stop();
+        self.home.ok(&["log", "verify"]);
+    }
 }
 
 fn text(path: &Path) -> &str {
@@ -155,36 +198,45 @@ fn proofs_are_witnessed(sandbox: &Sandbox, policy: &Path, vkey: &str) {
         .succeeded();
 }
 
+/// How many entries others' client says were cosigned, and what it said before.
+fn cosigned(said: &str) -> (String, u64) {
+    let said = said.strip_suffix(" entries are cosigned\n").expect(said);
+    let (before, size) = said.rsplit_once('\n').unwrap_or(("", said));
+    (before.to_owned(), size.parse().expect("a size"))
+}
+
 #[test]
 fn our_witness_answers_the_client_of_others() {
     let sandbox = logged();
     let vkey = sandbox.ok(&["log", "vkey"]);
-    let (server, key) = witness_of(&sandbox, &Sandbox::new());
-    let (witness, key) = (format!("http://{}", server.address), key.to_string());
     let agent = Running::start(&sandbox, &["--http", "127.0.0.1:0"]);
-    let log = agent.url("/log");
-    let asked = [&*log, &vkey, &witness, &key];
-    let first = size_of(&sandbox);
-    let answered = ask(&asked).succeeded();
-    assert_eq!(answered.stdout, format!("{first} entries are cosigned\n"));
+    let witness = Witness::of(&sandbox);
+    let (log, url) = (agent.url("/log"), witness.url());
+    let asked = [&*log, &vkey, &url, &witness.key];
+    let (before, first) = cosigned(&ask(&asked).succeeded().stdout);
+    assert_eq!(before, "");
     grow(&sandbox, 2);
-    let second = size_of(&sandbox);
-    let expected =
-        format!("it cosigned {first} entries last, not 0\n{second} entries are cosigned\n");
-    assert_eq!(ask(&asked).succeeded().stdout, expected);
-    // With the proof from there, from elsewhere, and of the same size.
+    let (before, second) = cosigned(&ask(&asked).succeeded().stdout);
+    assert_eq!(before, format!("it cosigned {first} entries last, not 0"));
+    assert!(second >= first + 2, "{first} {second}");
+    // With what it cosigned last, so that it has nothing to say but that it did.
     let old = second.to_string();
-    let again = ask(&[&["-old", &old][..], &asked].concat()).succeeded();
-    assert_eq!(again.stdout, format!("{second} entries are cosigned\n"));
-    // A log that it does not know.
+    let (before, _) = cosigned(
+        &ask(&[&["-old", &old][..], &asked].concat())
+            .succeeded()
+            .stdout,
+    );
+    assert_eq!(before, "");
+    // A log that it does not follow.
     let stranger = logged();
     let vkey = stranger.ok(&["log", "vkey"]);
     let other = Running::start(&stranger, &["--http", "127.0.0.1:0"]);
-    let refused = ask(&[&other.url("/log"), &vkey, &witness, &key]);
+    let refused = ask(&[&other.url("/log"), &vkey, &url, &witness.key]);
     assert_eq!(refused.code, Some(1), "{refused:#?}");
     assert!(refused.stderr.contains("unknown log"), "{refused:#?}");
     other.stop();
     agent.stop();
+    witness.stop();
 }
 
 #[test]
@@ -193,12 +245,16 @@ fn a_quorum_of_their_witness_and_ours_cosigns() {
     let vkey = sandbox.ok(&["log", "vkey"]);
     let theirs = Litewitness::start("witness.example/lite");
     theirs.add_log(&vkey);
-    let (ours, key) = witness_of(&sandbox, &Sandbox::new());
+    let agent = Running::start(&sandbox, &[]);
+    let ours = Witness::of(&sandbox);
+    // A running agent asks them by itself.
+    agent.stop();
     let policy = format!(
-        "witness theirs {} {}\nwitness ours {key} http://{}/\nwitness nobody {}\ngroup both 2 theirs ours\nquorum both\n",
+        "witness theirs {} {}\nwitness ours {} {}\nwitness nobody {}\ngroup both 2 theirs ours\nquorum both\n",
         theirs.vkey,
         theirs.url,
-        ours.address,
+        ours.key,
+        ours.url(),
         WitnessKey::new("witness.example/nobody", &[9; 32].into())
             .expect("a key")
             .key(),
@@ -215,6 +271,7 @@ fn a_quorum_of_their_witness_and_ours_cosigns() {
         sandbox.ok(&["log", "verify", "--policy", "policy.txt"]);
         grow(&sandbox, 1);
     }
+    ours.stop();
 }
 
 #[test]
