@@ -13,7 +13,7 @@ use std::{
 };
 
 use libp2p::Multiaddr;
-use protocol::log::checkpoint::Origin;
+use protocol::log::{checkpoint::Origin, replica::limits::PEERS_MAX};
 use rustix::fs::{FlockOperation, flock};
 use store::{Store, StoreError};
 use tokio::{
@@ -125,7 +125,7 @@ impl Daemon {
             following::port()
         };
         let told = port.told.clone();
-        let (standing, agreed) = crossbeam_channel::unbounded();
+        let (standing, agreed) = crossbeam_channel::bounded(PEERS_MAX);
         let alone = Federation::load(home.path())?.members().next().is_none();
         let agreed = (!alone).then_some(agreed);
         let recorder = Recorder::start(home, session, agreed, told.clone())?;
@@ -213,7 +213,7 @@ impl Daemon {
             tokio::select! {
                 () = socket.serve(service.clone()) => Err(DaemonError::Ended),
                 () = serve(http.as_ref()) => Err(DaemonError::Ended),
-                _ = &mut node => return Err(DaemonError::Ended),
+                _ = &mut node => Err(DaemonError::Ended),
                 error = ended => Err(error.map_or(DaemonError::Ended, DaemonError::Log)),
                 readable = stop.readable() => readable.map_err(DaemonError::Threads),
             }

@@ -173,6 +173,10 @@ pub(crate) struct Ends {
 
 /// A thread's and a node's ends of what connects them. Must be called within a runtime.
 pub(crate) fn port() -> (Ends, Port) {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what is in it is bounded: messages by their room, all else by connections"
+    )]
     let (told, receiver) = mpsc::unbounded_channel();
     let (sender, says) = mpsc::channel(SAYS_MAX);
     let ends = Ends {
@@ -529,7 +533,7 @@ impl Follower {
                 tracing::error!(%origin, "a log was forked, and nothing more is taken of it");
             }
             Effect::Behind { seen } => self.behind(&seen),
-            Effect::Agrees { .. } => drop(self.standing.send(Standing::Agreed)),
+            Effect::Agrees { .. } => drop(self.standing.try_send(Standing::Agreed)),
             Effect::Score { peer, because } => {
                 if let Some(peer) = self.numbers.get(&peer).copied() {
                     self.say(Say::Blame(peer, because));
@@ -639,7 +643,8 @@ impl Follower {
     }
 
     fn end(&mut self, because: LogError) {
-        let _ = self.standing.send(Standing::Stopped);
+        // If that is lost among the others, what was remembered stops it.
+        let _ = self.standing.try_send(Standing::Stopped);
         if let Some(ended) = self.ended.take() {
             let _ = ended.send(because);
         }
