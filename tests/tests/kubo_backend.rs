@@ -162,7 +162,7 @@ fn a_later_snapshot_sends_what_changed() {
 }
 
 #[test]
-fn a_kubo_that_is_killed_half_way_gets_the_rest_when_it_is_back() {
+fn a_kubo_that_is_killed_on_the_way_gets_the_rest_when_it_is_back() {
     const SIZE: u64 = 48 << 20;
     // It writes what comes every 4 MiB, not every 100, so that little data shows what is kept.
     let kubo = Arc::new(Kubo::configured(&[("Import.BatchMaxSize", "4194304")]));
@@ -172,7 +172,8 @@ fn a_kubo_that_is_killed_half_way_gets_the_rest_when_it_is_back() {
         kubo.api_socket(),
         Some(Break {
             way: Way::Up,
-            after: SIZE / 2,
+            // It may be behind by as much as sockets and its own batches hold.
+            after: SIZE / 4 * 3,
             what: Box::new(move || killed.kill()),
         }),
     );
@@ -191,7 +192,7 @@ fn a_kubo_that_is_killed_half_way_gets_the_rest_when_it_is_back() {
     let rest = answer(source.run(&["pin", "add", &root, "--backend", &at(&kubo), "--json"]));
     let sent = rest["bytes"].as_u64().expect("a number");
     note(format_args!(
-        "{sent} bytes of {SIZE} after it was killed half-way"
+        "{sent} bytes of {SIZE} after it was killed on the way"
     ));
     assert!((1..SIZE * 3 / 4).contains(&sent), "{rest}");
     kubo.ok(&["--offline", "dag", "stat", "--progress=false", &root]);
