@@ -35,7 +35,17 @@ const FILE_SIZE_MAX: u64 = (ORIGINS_MAX * INVITE_SIZE_MAX) as u64;
 /// The first line of the file.
 const HEADER: &str = "souverain federation 1";
 /// What the names of keys that cosign begin with.
-pub const WITNESS_PREFIX: &str = "souverain-witness/";
+const WITNESS_PREFIX: &str = "souverain-witness/";
+/// Characters of the peer id that end them: names are in every proof, and keys tell peers apart.
+const WITNESS_PEER_LEN: usize = 16;
+
+/// The name of the key that a peer cosigns with.
+#[must_use]
+pub fn witness_name(peer: &PeerId) -> String {
+    let peer = peer.to_string();
+    let end = peer.len().saturating_sub(WITNESS_PEER_LEN);
+    format!("{WITNESS_PREFIX}{}", &peer[end..])
+}
 
 /// What a member is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -148,7 +158,7 @@ impl Invite {
     fn check(&self) -> Result<(), InviteError> {
         let form = |what| Err(InviteError::Form(what));
         let of_peer = |address: &Multiaddr| node::peer_of(address).is_ok_and(|p| p == self.peer);
-        let witness = format!("{WITNESS_PREFIX}{}", self.peer);
+        let witness = witness_name(&self.peer);
         if self.addresses.is_empty() || self.addresses.len() > ADDRESSES_MAX {
             return form("an invite has 1 to 8 addresses");
         }

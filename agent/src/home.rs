@@ -21,7 +21,7 @@ use secrecy::ExposeSecret;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::{
-    federation::WITNESS_PREFIX,
+    federation::witness_name,
     keys::{RecipientError, RecipientSet},
     log::key::{LogKey, WitnessKey},
 };
@@ -284,7 +284,7 @@ impl Home {
     pub fn witness_key(&self) -> Result<WitnessKey, HomeError> {
         let path = self.path.join(WITNESS_KEY);
         write_once(&path, random)?;
-        let name = format!("{WITNESS_PREFIX}{}", self.peer_id());
+        let name = witness_name(&self.peer_id());
         // A peer id is letters and digits.
         WitnessKey::new(&name, &read_seed(&path)?).map_err(|_| HomeError::Damaged { path })
     }
@@ -606,7 +606,8 @@ mod tests {
         let (_directory, home) = home(&InitOptions::default());
         let path = home.path().join(WITNESS_KEY);
         let first = home.witness_key().expect("a key").key().clone();
-        let name = format!("souverain-witness/{}", home.peer_id());
+        let peer = home.peer_id().to_string();
+        let name = format!("souverain-witness/{}", &peer[peer.len() - 16..]);
         assert_eq!(first.name(), name);
         std::fs::remove_file(&path).expect("removes");
         let made = home.witness_key().expect("is made");
