@@ -9,6 +9,8 @@ use std::{
 
 use tempfile::TempDir;
 
+use crate::go;
+
 /// What keeps a node from speaking with anybody but those it is told.
 const CONFINED: &[(&str, &str)] = &[
     (
@@ -35,22 +37,7 @@ const SOCKET: &str = "rpc.sock";
 /// The program, built once.
 fn program() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let test = std::env::current_exe().expect("a running test has a path");
-        let target = test.ancestors().nth(3).expect("target/PROFILE/deps/TEST");
-        let program = target.join("tools/kubo-0.43.0/ipfs");
-        let status = Command::new("go")
-            .current_dir(manifest.join("go/kubo"))
-            .env("GOFLAGS", "-mod=readonly")
-            .args(["build", "-o"])
-            .arg(&program)
-            .arg("github.com/ipfs/kubo/cmd/ipfs")
-            .status()
-            .expect("Go, 1.26.5 or later, is installed");
-        assert!(status.success(), "Kubo 0.43.0 does not build");
-        program
-    })
+    BUILT.get_or_init(|| go::build("kubo", "github.com/ipfs/kubo/cmd/ipfs", "kubo-0.43.0/ipfs"))
 }
 
 /// A daemon; killed when it is dropped.

@@ -3,6 +3,7 @@
 pub mod disk;
 pub mod forge;
 pub mod forge_log;
+mod go;
 pub mod helia;
 pub mod http;
 pub mod kubo;

@@ -13,6 +13,8 @@ use std::{
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use crate::go;
+
 /// Base64 of the root of a tree without leaves.
 const EMPTY_ROOT: &str = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
 
@@ -20,20 +22,11 @@ const EMPTY_ROOT: &str = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
 fn program() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let test = std::env::current_exe().expect("a running test has a path");
-        let target = test.ancestors().nth(3).expect("target/PROFILE/deps/TEST");
-        let program = target.join("tools/litewitness-0.9.0/litewitness");
-        let status = Command::new("go")
-            .current_dir(manifest.join("go/litewitness"))
-            .env("GOFLAGS", "-mod=readonly -buildvcs=false")
-            .args(["build", "-o"])
-            .arg(&program)
-            .arg("filippo.io/torchwood/cmd/litewitness")
-            .status()
-            .expect("Go, 1.26 or later, is installed");
-        assert!(status.success(), "litewitness 0.9.0 does not build");
-        program
+        go::build(
+            "litewitness",
+            "filippo.io/torchwood/cmd/litewitness",
+            "litewitness-0.9.0/litewitness",
+        )
     })
 }
 

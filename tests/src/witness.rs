@@ -6,27 +6,12 @@ use std::{
     sync::OnceLock,
 };
 
-use crate::program::Ran;
+use crate::{go, program::Ran};
 
 /// The program that asks a witness, built once.
 fn asker() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let test = std::env::current_exe().expect("a running test has a path");
-        let target = test.ancestors().nth(3).expect("target/PROFILE/deps/TEST");
-        let program = target.join("tools/witness/witness");
-        let status = Command::new("go")
-            .current_dir(manifest.join("go/witness"))
-            .env("GOFLAGS", "-mod=readonly -buildvcs=false")
-            .args(["build", "-o"])
-            .arg(&program)
-            .arg(".")
-            .status()
-            .expect("Go, 1.26 or later, is installed");
-        assert!(status.success(), "the client of witnesses does not build");
-        program
-    })
+    BUILT.get_or_init(|| go::build("witness", ".", "witness/witness"))
 }
 
 /// Runs it to the end.
