@@ -450,12 +450,6 @@ pub(super) fn signed_head(
     keys: &KeyHistory,
 ) -> Result<SignedCheckpoint, LogError> {
     let checkpoint = UnverifiedCheckpoint::parse(&reader.head().note)?;
-    let mut refused = CheckpointError::Malformed("no key of the log could sign it");
-    for key in keys.checkpoint_keys(reader.head().size) {
-        match checkpoint.clone().verify(key) {
-            Ok(signed) => return Ok(signed),
-            Err(error) => refused = error,
-        }
-    }
-    Err(refused.into())
+    let (_, signed) = keys.verify(&checkpoint)?;
+    Ok(signed)
 }

@@ -17,7 +17,7 @@ use protocol::{
         chain::Chain,
         checkpoint::{Origin, SignedCheckpoint, UnverifiedCheckpoint},
         fork::{Blame, FORK_SIZE_MAX, Fork, Signer, UnverifiedFork},
-        keys::{KeyHistory, ORIGIN_PREFIX},
+        keys::ORIGIN_PREFIX,
         replica::{Kept, Reading, Stretch, read_stretch},
         tree::Edge,
     },
@@ -316,7 +316,8 @@ fn open(dir: &Path, end: u64) -> Result<(LogWriter, Option<Kept>), LogError> {
     };
     let keys = chain.keys().clone();
     let size = writer.size() + whole.len() as u64;
-    let signed = verified(&keys, &target).filter(|signed| signed.checkpoint().size() > size);
+    let signed = keys.verify(&target).ok().map(|(_, signed)| signed);
+    let signed = signed.filter(|signed| signed.checkpoint().size() > size);
     // A caller that names an end knows that it was checked.
     if signed.is_some() || end < u64::MAX {
         writer.stage(&whole)?;
@@ -341,13 +342,6 @@ fn target(dir: &Path) -> Result<Option<UnverifiedCheckpoint>, LogError> {
             .map_err(|cause| not_written(&path, cause))?,
     };
     Ok(UnverifiedCheckpoint::parse(&note).ok())
-}
-
-/// The checkpoint, if a key signed it that may sign its size.
-fn verified(keys: &KeyHistory, checkpoint: &UnverifiedCheckpoint) -> Option<SignedCheckpoint> {
-    let size = checkpoint.checkpoint_unverified().size();
-    let mut keys = keys.checkpoint_keys(size).into_iter();
-    keys.find_map(|key| checkpoint.clone().verify(key).ok())
 }
 
 fn cosigned_dir(home: &Path) -> PathBuf {

@@ -455,15 +455,8 @@ fn signed(
     note: UnverifiedCheckpoint,
     keys: &KeyHistory,
 ) -> Result<(VerifierKey, SignedCheckpoint), BundleError> {
-    let size = note.checkpoint_unverified().size();
-    let mut refused = CheckpointError::Malformed("no key of the log may sign it");
-    for key in keys.checkpoint_keys(size) {
-        match note.clone().verify(key) {
-            Ok(checkpoint) => return Ok((key.clone(), checkpoint)),
-            Err(error) => refused = error,
-        }
-    }
-    Err(BundleError::Checkpoint(refused))
+    let (key, signed) = keys.verify(&note).map_err(BundleError::Checkpoint)?;
+    Ok((key.clone(), signed))
 }
 
 fn check_trusted(keys: &KeyHistory, trusted: Option<&VerifierKey>) -> Result<(), BundleError> {

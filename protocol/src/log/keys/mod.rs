@@ -16,7 +16,7 @@ pub use control::{
 };
 
 use super::{
-    checkpoint::Origin,
+    checkpoint::{CheckpointError, Origin, SignedCheckpoint, UnverifiedCheckpoint},
     entry::{Entry, EntryError, Tenant, UnverifiedEntry},
 };
 use crate::note::{NoteError, PublicKey, VerifierKey};
@@ -360,5 +360,23 @@ impl KeyHistory {
             keys.push(next);
         }
         keys
+    }
+    /// Checks that a key signed a checkpoint whose checkpoints of its size count, and says which.
+    ///
+    /// # Errors
+    /// None of them did.
+    pub fn verify(
+        &self,
+        checkpoint: &UnverifiedCheckpoint,
+    ) -> Result<(&VerifierKey, SignedCheckpoint), CheckpointError> {
+        let size = checkpoint.checkpoint_unverified().size();
+        let mut refused = CheckpointError::Malformed("no key of the log may sign it");
+        for key in self.checkpoint_keys(size) {
+            match checkpoint.clone().verify(key) {
+                Ok(signed) => return Ok((key, signed)),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
     }
 }

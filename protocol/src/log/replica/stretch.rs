@@ -62,14 +62,12 @@ pub(super) fn beginning(from: u64, hashes: &[Hash], of: &Checkpoint) -> Option<H
     (root == *of.root()).then_some(from_root)
 }
 
-/// Checks that a log signed a checkpoint, with a key that may sign this size.
+/// A checkpoint that a log signed, with a key that may sign this size.
 pub(super) fn verified(
     keys: &KeyHistory,
     checkpoint: &UnverifiedCheckpoint,
 ) -> Option<SignedCheckpoint> {
-    let size = checkpoint.checkpoint_unverified().size();
-    let mut keys = keys.checkpoint_keys(size).into_iter();
-    keys.find_map(|key| checkpoint.clone().verify(key).ok())
+    keys.verify(checkpoint).ok().map(|(_, signed)| signed)
 }
 
 /// The keys, of those that a log has had, that signed two checkpoints.
