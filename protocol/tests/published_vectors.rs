@@ -1,6 +1,7 @@
 //! Vectors that others published: proofs of transparency-dev's merkle, and the edge cases of Ed25519 of the C2SP's CCTV.
 
 use data_encoding::{BASE64, HEXLOWER};
+use ed25519_dalek::{Signature, VerifyingKey};
 use serde_json::Value;
 use souverain_protocol::{
     block::sha256,
@@ -128,6 +129,11 @@ fn ed25519_is_verified_without_leeway() {
         let message = vector["msg"].as_str().expect("a text").as_bytes();
         let verified = PublicKey::new(&key).is_ok_and(|key| key.has_signed(message, &bytes("sig")));
         assert_eq!(verified, good, "{vector}");
+        let strictly = VerifyingKey::from_bytes(&key).is_ok_and(|key| {
+            let signature = Signature::from_slice(&bytes("sig"));
+            signature.is_ok_and(|signature| key.verify_strict(message, &signature).is_ok())
+        });
+        assert_eq!(verified, strictly, "{vector}");
         accepted += usize::from(verified);
     }
     assert_eq!((vectors.len(), accepted), (914, 43));

@@ -19,7 +19,10 @@ pub(super) struct InOrder<T, R> {
 
 impl<T: Send, R: Send> InOrder<T, R> {
     /// Starts a thread for each core.
-    pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>, work: fn(T) -> R) -> Self
+    pub(super) fn start<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        work: impl Fn(T) -> R + Copy + Send + 'scope,
+    ) -> Self
     where
         T: 'scope,
         R: 'scope,

@@ -2,7 +2,7 @@
 
 use cid::Cid;
 use protocol::log::{
-    checkpoint::{CheckpointError, UnverifiedCheckpoint},
+    checkpoint::UnverifiedCheckpoint,
     entry::{Outcome, UnverifiedEntry},
     keys::KeyHistory,
     proof::{ProofError, UnverifiedProof},
@@ -104,18 +104,9 @@ pub fn prove(
     let entry = reader.entry(seq)?;
     let node = |level, index| reader.node(level, index);
     let hashes = prove_inclusion(seq, size, node)?;
-    let note = &reader.head().note;
-    let mut refused = CheckpointError::Malformed("no key of the log may sign it");
-    for key in keys.checkpoint_keys(size) {
-        let parsed = UnverifiedCheckpoint::parse(note).map_err(LogError::from)?;
-        match parsed.verify(key) {
-            Ok(checkpoint) => {
-                let proof = UnverifiedProof::new(seq, hashes, checkpoint, Some(entry.clone()))?;
-                proof.clone().verify(&leaf_hash(&entry), key)?;
-                return Ok(proof);
-            }
-            Err(error) => refused = error,
-        }
-    }
-    Err(LogError::from(refused).into())
+    let checkpoint = UnverifiedCheckpoint::parse(&reader.head().note).map_err(LogError::from)?;
+    let (key, checkpoint) = keys.verify(&checkpoint).map_err(LogError::from)?;
+    let proof = UnverifiedProof::new(seq, hashes, checkpoint, Some(entry.clone()))?;
+    proof.clone().verify(&leaf_hash(&entry), key)?;
+    Ok(proof)
 }

@@ -1,6 +1,6 @@
 //! Checking a whole log: each entry and its place, the tree over them, and the checkpoint.
 //!
-//! Bundles are read one after the other, looked at by all cores, and put together in order.
+//! Bundles are read and looked at by all cores, and put together in order.
 
 use std::{sync::atomic::Ordering, thread};
 
@@ -9,9 +9,8 @@ use protocol::{
         chain::{Chain, ChainError, read_ahead},
         checkpoint::{CheckpointError, SignedCheckpoint, UnverifiedCheckpoint},
         entry::{EntryError, UnverifiedEntry},
-        keys::Standing,
         tile::{TileError, TileKind, TilePath, UnverifiedTile, parse_bundle, tiles},
-        tree::{Edge, Hash, TreeError, leaf_hash},
+        tree::{Edge, Hash, TreeError, leaf_hash, node_over},
     },
     note::{PublicKey, VerifierKey},
 };
@@ -157,29 +156,23 @@ pub fn verify(
             origin: keys.origin().to_string(),
         });
     }
-    let mut refused = CheckpointError::Malformed("no key of the log may sign it");
-    let mut signed = None;
-    for key in keys.checkpoint_keys(size) {
-        match checkpoint.clone().verify(key) {
-            Ok(checkpoint) => signed = Some((key.clone(), checkpoint)),
-            Err(error) => refused = error,
-        }
-    }
-    let (vkey, checkpoint) = signed.ok_or(VerifyError::Checkpoint(refused))?;
+    let (vkey, checkpoint) = keys.verify(&checkpoint).map_err(VerifyError::Checkpoint)?;
     // Tiles first: of them it can be told which entry is another.
-    checking.tiles(source)?;
+    if let Some(reason) = checking.tile {
+        return Err(reason);
+    }
+    tiles_above(source, &checking.levels, size)?;
     let root = checking.edge.root();
     if root != *checkpoint.checkpoint().root() {
         return Err(VerifyError::OtherRoot { size });
     }
-    let revoked = |index: &u64| keys.standing(*index) != Standing::Vouched;
     Ok(Verified {
         checkpoint,
-        vkey,
+        vkey: vkey.clone(),
         first_vkey: keys.keys().next().cloned().ok_or(VerifyError::Empty)?,
         size,
         root,
-        revoked: (0..size).filter(revoked).count() as u64,
+        revoked: keys.revoked_of(size),
         keys: keys.keys().count() as u64,
     })
 }
@@ -193,30 +186,17 @@ fn entries(
     progress: &Progress,
 ) -> Result<Checking, VerifyError> {
     let mut checking = Checking::new(depth);
-    let part = |index, checking: &Checking| {
-        let path =
-            TilePath::at(TileKind::Entries, index, size).ok_or(TreeError::TooLarge { size })?;
-        let bytes = source.tile(path)?.ok_or(VerifyError::Missing { path })?;
-        let key = checking.chain.as_ref().map(|c| *c.keys().key().public());
-        Ok(Part {
-            path,
-            bytes,
-            key,
-            depth,
-        })
-    };
+    let read = |(index, key)| read(source, depth, size, index, key);
     if size > 0 {
         // Somebody else's log, of which nobody knows how long it goes on, is not read to its end.
-        checking.take(read(part(0, &checking))?)?;
+        checking.take(read((0, None))?)?;
         checking.is_of(trusted)?;
     }
     thread::scope(|scope| {
-        let mut parts = InOrder::start(scope, read);
+        let mut parts = InOrder::start(scope, &read);
         for index in 1..size.div_ceil(256) {
-            let part = part(index, &checking);
-            // What comes before may not hold either, and is told first.
-            let is_last = part.is_err();
-            if let Some(read) = parts.give(part) {
+            let key = checking.chain.as_ref().map(|c| *c.keys().key().public());
+            if let Some(read) = parts.give((index, key)) {
                 checking.take(read?)?;
             }
             progress
@@ -224,9 +204,6 @@ fn entries(
                 .store(checking.edge.size(), Ordering::Relaxed);
             if progress.stop.load(Ordering::Relaxed) {
                 return Err(VerifyError::Interrupted);
-            }
-            if is_last {
-                break;
             }
         }
         while let Some(read) = parts.next() {
@@ -236,30 +213,28 @@ fn entries(
     })
 }
 
-/// A bundle of a log, and the key that the log had when it was read.
-struct Part {
-    path: TilePath,
-    bytes: Vec<u8>,
-    key: Option<PublicKey>,
-    depth: Depth,
-}
-
 /// What can be told of a bundle without those before.
 struct PartRead {
     leaves: Vec<Hash>,
     /// The node over them, if there are 256.
     node: Option<Hash>,
+    /// Why the tile of their hashes does not hold, if it does not.
+    tile: Option<VerifyError>,
     /// Those that are looked at, by their number in the bundle.
     entries: Vec<(usize, Result<UnverifiedEntry, EntryError>)>,
 }
 
-fn read(part: Result<Part, VerifyError>) -> Result<PartRead, VerifyError> {
-    let Part {
-        path,
-        bytes,
-        key,
-        depth,
-    } = part?;
+/// Reads a bundle and the tile of its hashes; `key` is one that the log had before it.
+fn read(
+    source: &LogSource,
+    depth: Depth,
+    size: u64,
+    index: u64,
+    key: Option<PublicKey>,
+) -> Result<PartRead, VerifyError> {
+    let path = |kind| TilePath::at(kind, index, size).ok_or(TreeError::TooLarge { size });
+    let (path, tile) = (path(TileKind::Entries)?, path(TileKind::Hashes(0))?);
+    let bytes = source.tile(path)?.ok_or(VerifyError::Missing { path })?;
     let entries = match parse_bundle(path, &bytes) {
         // The full one came for one that is not.
         Err(_) if !path.is_full() => parse_bundle(path.full(), &bytes),
@@ -268,14 +243,7 @@ fn read(part: Result<Part, VerifyError>) -> Result<PartRead, VerifyError> {
     let mut entries = entries.map_err(|reason| VerifyError::Tile { path, reason })?;
     entries.truncate(path.width().into());
     let leaves: Vec<Hash> = entries.iter().map(|entry| leaf_hash(entry)).collect();
-    let node = match path.is_full() {
-        true => {
-            let mut edge = Edge::new();
-            leaves.iter().try_for_each(|leaf| edge.push(*leaf))?;
-            Some(edge.root())
-        }
-        false => None,
-    };
+    let node = path.is_full().then(|| node_over(&leaves));
     let is_wanted = |at: &usize| {
         let first = path.index() == 0 && *at == 0;
         depth == Depth::Entries || first || may_be_control(entries[*at])
@@ -284,6 +252,7 @@ fn read(part: Result<Part, VerifyError>) -> Result<PartRead, VerifyError> {
     let read = read_ahead(wanted.iter().map(|at| entries[*at]), key);
     Ok(PartRead {
         entries: wanted.iter().copied().zip(read).collect(),
+        tile: hold(source, tile, &leaves).err(),
         leaves,
         node,
     })
@@ -294,8 +263,10 @@ struct Checking {
     depth: Depth,
     chain: Option<Chain>,
     edge: Edge,
-    /// The hashes of each level of tiles, made from the entries.
-    levels: [Vec<Hash>; 8],
+    /// Why the first tile of hashes of entries does not hold that does not.
+    tile: Option<VerifyError>,
+    /// The hashes of each level of tiles above, made from the entries.
+    levels: [Vec<Hash>; 7],
 }
 
 impl Checking {
@@ -304,6 +275,7 @@ impl Checking {
             depth,
             chain: None,
             edge: Edge::new(),
+            tile: None,
             levels: Default::default(),
         }
     }
@@ -321,22 +293,17 @@ impl Checking {
                 (Some(chain), Depth::Tree) => drop(chain.skip_to(index, entry)?),
             }
         }
+        self.tile = self.tile.take().or(read.tile);
         let levels = &mut self.levels;
-        let mut completed = |level: u8, _, hash: &Hash| {
+        let completed = |level: u8, _, hash: &Hash| {
             if level.is_multiple_of(8) {
-                levels[usize::from(level / 8)].push(*hash);
+                levels[usize::from(level / 8) - 1].push(*hash);
             }
         };
         match read.node {
-            Some(node) => {
-                self.edge.push_node_with(8, node, completed)?;
-                levels[0].extend(read.leaves);
-            }
-            None => {
-                for leaf in read.leaves {
-                    self.edge.push_with(leaf, &mut completed)?;
-                }
-            }
+            Some(node) => self.edge.push_node_with(8, node, completed)?,
+            // They are less than a tile, and complete none.
+            None => (read.leaves.iter()).try_for_each(|leaf| self.edge.push(*leaf))?,
         }
         Ok(())
     }
@@ -355,27 +322,38 @@ impl Checking {
             found: found.to_owned(),
         })
     }
+}
 
-    /// Checks the tiles of hashes against those of the entries.
-    fn tiles(&self, source: &LogSource) -> Result<(), VerifyError> {
-        for path in tiles(self.edge.size()) {
-            let TileKind::Hashes(level) = path.kind() else {
-                continue;
-            };
+/// Checks all tiles above those of entries' hashes.
+fn tiles_above(source: &LogSource, levels: &[Vec<Hash>; 7], size: u64) -> Result<(), VerifyError> {
+    for path in tiles(size) {
+        if let TileKind::Hashes(level @ 1..) = path.kind() {
             let first = path.index() as usize * 256;
-            let ours = &self.levels[usize::from(level)][first..first + usize::from(path.width())];
-            let bytes = source.tile(path)?.ok_or(VerifyError::Missing { path })?;
-            let tile = match UnverifiedTile::new(path, &bytes) {
-                Err(_) if !path.is_full() => UnverifiedTile::new(path.full(), &bytes),
-                parsed => parsed,
-            };
-            let tile = tile.map_err(|reason| VerifyError::Tile { path, reason })?;
-            if let Some(at) = (0..ours.len()).find(|at| ours[*at] != tile.hashes()[*at]) {
-                let index = ((first + at) as u64) << (8 * level);
-                return Err(VerifyError::OtherTile { path, index });
-            }
+            let ours = &levels[usize::from(level) - 1][first..];
+            hold(source, path, &ours[..usize::from(path.width())])?;
         }
-        Ok(())
+    }
+    Ok(())
+}
+
+/// Checks a tile of hashes against those of the entries.
+fn hold(source: &LogSource, path: TilePath, ours: &[Hash]) -> Result<(), VerifyError> {
+    let TileKind::Hashes(level) = path.kind() else {
+        return Ok(());
+    };
+    let bytes = source.tile(path)?.ok_or(VerifyError::Missing { path })?;
+    let tile = match UnverifiedTile::new(path, &bytes) {
+        Err(_) if !path.is_full() => UnverifiedTile::new(path.full(), &bytes),
+        parsed => parsed,
+    };
+    let tile = tile.map_err(|reason| VerifyError::Tile { path, reason })?;
+    let mut hashes = ours.iter().zip(tile.hashes());
+    match hashes.position(|(ours, found)| ours != found) {
+        None => Ok(()),
+        Some(at) => {
+            let index = (path.index() * 256 + at as u64) << (8 * level);
+            Err(VerifyError::OtherTile { path, index })
+        }
     }
 }
 

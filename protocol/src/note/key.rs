@@ -3,13 +3,47 @@
 use std::{fmt, str::FromStr};
 
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
-use ed25519_dalek::{Signature, VerifyingKey};
+use ed25519_dalek::{Signature, Verifier, VerifyingKey};
 use sha2::{Digest, Sha256};
 
 use super::{NoteError, decode_base64};
 
 /// The signature type of Ed25519 over the text itself.
 pub const TYPE_ED25519: u8 = 1;
+
+/// The points of small order, as they are written: of order 1, 2, 4, 4, and 8.
+const SMALL_ORDER: [[u8; 32]; 8] = {
+    let mut identity = [0; 32];
+    identity[0] = 1;
+    let mut second = [0xff; 32];
+    (second[0], second[31]) = (0xec, 0x7f);
+    let eighth = [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98,
+        0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53,
+        0xfc, 0x05,
+    ];
+    let other = [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67,
+        0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac,
+        0x03, 0x7a,
+    ];
+    [
+        identity,
+        second,
+        [0; 32],
+        negative([0; 32]),
+        eighth,
+        negative(eighth),
+        other,
+        negative(other),
+    ]
+};
+
+/// The point with the other x.
+const fn negative(mut point: [u8; 32]) -> [u8; 32] {
+    point[31] |= 0x80;
+    point
+}
 
 /// An Ed25519 public key that signatures are checked with, with no leeway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +71,12 @@ impl PublicKey {
     /// Whether it signed some bytes.
     #[must_use]
     pub fn has_signed(&self, bytes: &[u8], signature: &[u8]) -> bool {
-        let signature = Signature::from_slice(signature);
-        signature.is_ok_and(|signature| self.0.verify_strict(bytes, &signature).is_ok())
+        let Ok(signature) = Signature::from_slice(signature) else {
+            return false;
+        };
+        // As `verify_strict`, which decompresses R to see that it is of small order. There are eight such points, and
+        // R is compared with how a point is written, so that it can only be one of theirs.
+        !SMALL_ORDER.contains(signature.r_bytes()) && self.0.verify(bytes, &signature).is_ok()
     }
 }
 
@@ -120,5 +158,23 @@ impl<const TYPE: u8> FromStr for SignerKey<TYPE> {
             return Err(NoteError::Key("a hash that is not its"));
         }
         Ok(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_points_of_small_order_are_all_that_there_are() {
+        let all: BTreeSet<_> = SMALL_ORDER.into_iter().collect();
+        assert_eq!(all.len(), 8);
+        for bytes in all {
+            let point = VerifyingKey::from_bytes(&bytes).expect("a point");
+            assert!(point.is_weak(), "{bytes:?}");
+            assert_eq!(point.to_edwards().compress().to_bytes(), bytes);
+        }
     }
 }

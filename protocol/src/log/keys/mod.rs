@@ -343,6 +343,14 @@ impl KeyHistory {
         }
     }
 
+    /// How many of the first so many entries are revoked.
+    #[must_use]
+    pub fn revoked_of(&self, size: u64) -> u64 {
+        // No recovery revokes what comes before an earlier one.
+        let revoked = |r: &Recovery| r.index.min(size).saturating_sub(r.from);
+        self.recoveries.iter().map(revoked).sum()
+    }
+
     /// The keys whose checkpoints of a size count: the key of the last entry in it, and that of the
     /// next. None, if the last entry was revoked.
     #[must_use]
@@ -361,6 +369,7 @@ impl KeyHistory {
         }
         keys
     }
+
     /// Checks that a key signed a checkpoint whose checkpoints of its size count, and says which.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ pub use bundle::{bundle_block, encode_bundle, parse_bundle, received_bundle_bloc
 
 use super::{
     entry::EntryError,
-    tree::{Hash, TREE_SIZE_MAX, TreeError, node_hash},
+    tree::{Hash, TREE_SIZE_MAX, TreeError, node_over},
 };
 use crate::block::{Block, CODEC_RAW};
 
@@ -329,7 +329,7 @@ impl UnverifiedTile {
                 && first >> TILE_HEIGHT == self.path.index;
             let first = (first % u64::from(TILE_WIDTH)) as usize;
             let hashes = self.hashes.get(first..first + (1 << above))?;
-            ours.then(|| subtree(hashes))
+            ours.then(|| node_over(hashes))
         };
         found().ok_or(TileError::Node {
             path: self.path,
@@ -348,21 +348,10 @@ impl UnverifiedTile {
                 path: self.path.full(),
             });
         }
-        if subtree(&self.hashes) != *above {
+        if node_over(&self.hashes) != *above {
             return Err(TileError::OtherHash { path: self.path });
         }
         Ok(())
-    }
-}
-
-/// The root over as many hashes as a power of two.
-fn subtree(hashes: &[Hash]) -> Hash {
-    match hashes {
-        [hash] => *hash,
-        _ => {
-            let (left, right) = hashes.split_at(hashes.len() / 2);
-            node_hash(&subtree(left), &subtree(right))
-        }
     }
 }
 

@@ -222,7 +222,7 @@ fn a_full_tile_is_checked_by_the_one_above() {
     assert_eq!(second.verify(&above.hashes()[0]), other);
     assert!(above.verify(&above.hashes()[0]).is_err());
     assert_eq!(above.node(8, 1), Ok(above.hashes()[1]));
-    assert_eq!(first.node(7, 1), Ok(subtree(&first.hashes()[128..])));
+    assert_eq!(first.node(7, 1), Ok(node_over(&first.hashes()[128..])));
     for (level, index) in [(7, 2), (0, 256), (8, 0), (64, 0), (7, u64::MAX)] {
         assert!(first.node(level, index).is_err(), "{level} {index}");
     }

@@ -101,6 +101,21 @@ pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
     Sha256::digest(bytes).into()
 }
 
+/// Hashes the node over complete nodes of one level that lie side by side, as many as a power of two.
+///
+/// # Panics
+/// There are none.
+#[must_use]
+pub fn node_over(nodes: &[Hash]) -> Hash {
+    match nodes {
+        [node] => *node,
+        _ => {
+            let (left, right) = nodes.split_at(nodes.len() / 2);
+            node_hash(&node_over(left), &node_over(right))
+        }
+    }
+}
+
 /// The root of a tree without leaves.
 #[must_use]
 pub fn empty_root() -> Hash {
