@@ -17,8 +17,8 @@ use agent::{
     keys::{IdentityError, RecipientError},
     kubo::{EndpointError, KuboError},
     log::{
-        self, BundleFileError, LogError, PolicyFileError, ProveError, PublishLogError, VerifyError,
-        details::DetailsError,
+        self, ArchiveLogError, BundleFileError, LogError, PolicyFileError, ProveError,
+        PublishLogError, VerifyError, details::DetailsError,
     },
     migrate::MigrateError,
     node::NodeError,
@@ -164,6 +164,11 @@ fn unwrapped<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) 
             Some(PublishLogError::Store(e)) => Some(e),
             _ => None,
         },
+        e if e.is::<ArchiveLogError>() => match e.downcast_ref() {
+            Some(ArchiveLogError::Log(e)) => Some(e),
+            Some(ArchiveLogError::Details(e)) => Some(e),
+            _ => None,
+        },
         e if e.is::<BundleFileError>() => match e.downcast_ref() {
             Some(BundleFileError::Log(e)) => Some(e),
             Some(BundleFileError::Details(e)) => Some(e),
@@ -179,6 +184,7 @@ fn unwrapped<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) 
             _ => None,
         },
         e if e.is::<DetailsError>() => match e.downcast_ref() {
+            Some(DetailsError::Store(e)) => Some(e),
             Some(DetailsError::Recipients(e)) => Some(e),
             Some(DetailsError::Home(e)) => Some(e),
             _ => None,
@@ -319,6 +325,9 @@ fn about_store(error: &StoreError) -> Option<Advice> {
         StoreError::Full { .. } => MAKE_ROOM_AND_GO_ON,
         StoreError::Schema { .. } => LATER_VERSION,
         StoreError::LogFull { .. } => MAKE_ROOM,
+        StoreError::ArchiveMissing { .. } => {
+            "put the archive back in its place; `souverain log show --action archive` tells by which CID others may have it"
+        }
         StoreError::Damaged { .. } => RESCUE,
         _ => return None,
     }))

@@ -48,6 +48,7 @@ const PAGES: &[&str] = &[
     "log verify",
     "log prove",
     "log publish",
+    "log archive",
     "log bundle",
     "log fork",
     "log checkpoint",

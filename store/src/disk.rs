@@ -154,6 +154,14 @@ impl Disk {
         })
     }
 
+    /// Gives a part of a file back to the file system: it reads as zeros afterwards.
+    pub(crate) fn punch(&self, file: &File, offset: u64, len: u64) -> io::Result<()> {
+        self.step(|extent| match extent {
+            Extent::Whole => punch(file, offset, len),
+            Extent::Half => Ok(()),
+        })
+    }
+
     /// Puts a file of these bytes, which only its owner reads, in the place of another, durably. After a crash
     /// there is one of the two, whole.
     pub(crate) fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -195,4 +203,16 @@ impl Disk {
             noted(faults);
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn punch(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    Ok(fallocate(file, flags, offset, len)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn punch(_file: &File, _offset: u64, _len: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }

@@ -44,6 +44,18 @@ pub enum StoreError {
         #[source]
         cause: io::Error,
     },
+    /// Entries of a log are in an archive that is not where it was written.
+    #[error("entries {first} to {last} are in the archive {}, which is not there", path.display())]
+    ArchiveMissing {
+        /// Its first entry.
+        first: u64,
+        /// Its last.
+        last: u64,
+        /// Its root.
+        root: Cid,
+        /// Where it is read from.
+        path: PathBuf,
+    },
     /// A log does not have what was asked of it.
     #[error(transparent)]
     Tree(#[from] TreeError),

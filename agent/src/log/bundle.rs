@@ -25,7 +25,7 @@ use store::{StoreError, log::LogReader};
 
 use super::{
     LogError,
-    details::{self, DetailsError},
+    details::{self, DetailsError, SealedDetails},
     in_order::InOrder,
 };
 use crate::keys::Identities;
@@ -141,14 +141,20 @@ pub fn write_bundle(
     for index in reader.marks()? {
         if !range.contains(&index) {
             controls.push((index, prove_inclusion(index, size, node)?));
-            blocks.push(parse(reader, index)?);
+            blocks.push(parsed(index, &reader.entry(index)?)?);
         }
     }
     let mut sealed = Vec::new();
     let mut disclosures = Vec::new();
-    for index in range.clone() {
-        let entry = parse(reader, index)?;
-        details_of(&entry, with, &mut sealed, &mut disclosures)?;
+    let kept = match with.home {
+        Some(home) if with.sealed || with.disclose.is_some() => Some(SealedDetails::of_home(home)?),
+        _ => None,
+    };
+    for (index, bytes) in range.clone().zip(reader.entries(first..last + 1)?) {
+        let entry = parsed(index, &bytes)?;
+        if let Some(kept) = &kept {
+            details_of(&entry, with, kept, &mut sealed, &mut disclosures)?;
+        }
         blocks.push(entry);
     }
     let bundle = Bundle {
@@ -178,8 +184,8 @@ pub fn write_bundle(
     Ok(sealed.len() as u64)
 }
 
-fn parse(reader: &LogReader, index: u64) -> Result<UnverifiedEntry, BundleFileError> {
-    let entry = UnverifiedEntry::parse(&reader.entry(index)?);
+fn parsed(index: u64, bytes: &[u8]) -> Result<UnverifiedEntry, BundleFileError> {
+    let entry = UnverifiedEntry::parse(bytes);
     Ok(entry.map_err(|reason| LogError::Entry { index, reason })?)
 }
 
@@ -187,17 +193,15 @@ fn parse(reader: &LogReader, index: u64) -> Result<UnverifiedEntry, BundleFileEr
 fn details_of(
     entry: &UnverifiedEntry,
     with: &Inclusions<'_>,
+    kept: &SealedDetails,
     sealed: &mut Vec<Block>,
     disclosures: &mut Vec<Disclosure>,
 ) -> Result<(), BundleFileError> {
     let draft = entry.draft_unverified();
-    let (Some(home), Some(cid)) = (with.home, &draft.sealed) else {
+    let Some(cid) = &draft.sealed else {
         return Ok(());
     };
-    if !with.sealed && with.disclose.is_none() {
-        return Ok(());
-    }
-    let block = match details::sealed_block(home, cid) {
+    let block = match kept.block(draft.seq, cid) {
         Err(DetailsError::Missing { .. }) => return Ok(()),
         found => found?,
     };

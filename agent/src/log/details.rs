@@ -1,10 +1,11 @@
 //! The details of entries that may be personal or sensitive: sealed to the owner and the auditors, and kept
-//! beside the log, a file each.
+//! beside the log, a file each, until they are archived with their entries.
 //!
 //! The entry holds salted hashes of them. Who removes the file has erased them: the log still
 //! verifies, and tells nothing.
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -15,8 +16,12 @@ use protocol::{
     block::{Block, UnverifiedBlock},
     log::detail::{Detail, DetailError, Details, OpenDetailsError},
 };
+use store::{
+    StoreError,
+    log::{ArchivedDetails, LogReader},
+};
 
-use super::{auditors::auditors, places::details_dir};
+use super::{auditors::auditors, open_own, places::details_dir};
 use crate::{
     home::{Home, HomeError, write_private},
     keys::{Identities, RecipientError, RecipientSealError},
@@ -28,6 +33,9 @@ const SEALED_SIZE_MAX: u64 = 1 << 20;
 /// Why details cannot be sealed, kept or read.
 #[derive(Debug, thiserror::Error)]
 pub enum DetailsError {
+    /// The log or an archive of it cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// They are too many or too long.
     #[error(transparent)]
     Detail(#[from] DetailError),
@@ -40,7 +48,7 @@ pub enum DetailsError {
     /// They cannot be kept.
     #[error(transparent)]
     Home(#[from] HomeError),
-    /// It cannot be written who the auditors are.
+    /// A file cannot be written or removed.
     #[error("cannot write {}", path.display())]
     Write {
         /// The file.
@@ -107,16 +115,62 @@ pub(super) fn keep(home: &Home, details: &Details) -> Result<Cid, DetailsError> 
     Ok(*sealed.cid())
 }
 
-/// The sealed block of details, as it is kept.
-///
-/// # Errors
-/// It is not here, or damaged.
-pub fn sealed_block(home: &Path, cid: &Cid) -> Result<Block, DetailsError> {
+/// The sealed details of the node's own log, as they are kept: each in a file, or in the archives of the log.
+#[derive(Debug)]
+pub struct SealedDetails {
+    home: PathBuf,
+    log: Option<LogReader>,
+    /// Those of the archive that was read last.
+    archived: RefCell<Option<ArchivedDetails>>,
+}
+
+impl SealedDetails {
+    /// Those of a home.
+    ///
+    /// # Errors
+    /// Its log cannot be read.
+    pub fn of_home(home: &Path) -> Result<Self, StoreError> {
+        Ok(Self {
+            home: home.to_owned(),
+            log: open_own(home)?,
+            archived: RefCell::new(None),
+        })
+    }
+
+    /// The sealed block of an entry's details.
+    ///
+    /// # Errors
+    /// It is not here, or damaged.
+    pub fn block(&self, seq: u64, cid: &Cid) -> Result<Block, DetailsError> {
+        match in_file(&self.home, cid)? {
+            Some(block) => Ok(block),
+            None => self
+                .in_archive(seq, cid)?
+                .ok_or(DetailsError::Missing { cid: *cid }),
+        }
+    }
+
+    fn in_archive(&self, seq: u64, cid: &Cid) -> Result<Option<Block>, StoreError> {
+        let mut archived = self.archived.borrow_mut();
+        let has = |archived: &ArchivedDetails| archived.entries().contains(&seq);
+        if !archived.as_ref().is_some_and(has) {
+            let Some(log) = &self.log else {
+                return Ok(None);
+            };
+            *archived = log.archived_details(seq)?;
+        }
+        match &*archived {
+            Some(archived) => archived.block(cid),
+            None => Ok(None),
+        }
+    }
+}
+
+/// The sealed block of details that has a file of its own.
+pub(super) fn in_file(home: &Path, cid: &Cid) -> Result<Option<Block>, DetailsError> {
     let path = file(home, cid);
     let opened = match std::fs::File::open(&path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            return Err(DetailsError::Missing { cid: *cid });
-        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened,
     };
     let mut bytes = Vec::new();
@@ -124,9 +178,21 @@ pub fn sealed_block(home: &Path, cid: &Cid) -> Result<Block, DetailsError> {
         .and_then(|file| file.take(SEALED_SIZE_MAX).read_to_end(&mut bytes))
         .map_err(|cause| DetailsError::Io { path, cause })?;
     let block = UnverifiedBlock { cid: *cid, bytes };
-    block
-        .verify()
+    let verified = block.verify();
+    verified
+        .map(Some)
         .map_err(|_| DetailsError::Damaged { cid: *cid })
+}
+
+/// Removes the file of sealed details which are in an archive, if there is one.
+pub(super) fn remove_file(home: &Path, cid: &Cid) -> Result<(), DetailsError> {
+    let path = file(home, cid);
+    match std::fs::remove_file(&path) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+            Err(DetailsError::Write { path, cause })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The details in a sealed block.

@@ -3,13 +3,11 @@
 //!
 //! Sealed details are not in it: what everyone may have cannot be erased.
 
-use std::collections::BTreeMap;
-
 use cid::Cid;
 use protocol::{
     block::Block,
     log::tile::{self, TileError, TileKind, tiles},
-    unixfs::{BuildError, Entry, Link, directory},
+    unixfs::{BuildError, Link, folder},
 };
 use store::{Store, StoreError, Table, log::LogReader};
 
@@ -50,12 +48,6 @@ pub struct Published {
     pub new_blocks: u64,
 }
 
-/// What a folder has under a name.
-enum Node {
-    Folder(BTreeMap<String, Node>),
-    File(Link),
-}
-
 /// Puts a log into the store as a folder, and lets everyone have it who asks, in place of the one that was published
 /// before. Durable on return.
 ///
@@ -74,18 +66,15 @@ pub fn publish(reader: &LogReader, store: &Store) -> Result<Published, PublishLo
         new_blocks += u64::from(store.put(block)?);
         Ok(link)
     };
-    let mut root = BTreeMap::new();
-    let file = put(checkpoint.block())?;
-    insert(&mut root, "checkpoint", file);
+    let mut files = vec![("checkpoint".to_owned(), put(checkpoint.block())?)];
     for path in tiles(size) {
         let block = match path.kind() {
             TileKind::Entries => tile::received_bundle_block(path, reader.bundle(path)?)?,
             TileKind::Hashes(_) => reader.tile(path)?.block(),
         };
-        let file = put(block)?;
-        insert(&mut root, &path.to_string(), file);
+        files.push((path.to_string(), put(block)?));
     }
-    let root = build(root, &mut |block| put(block).map(drop))?.cid;
+    let root = folder(files, &mut |block| put(block).map(drop))?.cid;
     let before = store.value(Table::Config, KEY_PUBLISHED)?;
     store.set(Table::Config, KEY_PUBLISHED, &root.to_bytes())?;
     let public = Share {
@@ -102,34 +91,4 @@ pub fn publish(reader: &LogReader, store: &Store) -> Result<Published, PublishLo
         size,
         new_blocks,
     })
-}
-
-/// Puts a file at a path.
-fn insert(folder: &mut BTreeMap<String, Node>, path: &str, file: Link) {
-    match path.split_once('/') {
-        None => drop(folder.insert(path.to_owned(), Node::File(file))),
-        Some((name, rest)) => {
-            let below = folder.entry(name.to_owned());
-            let below = below.or_insert_with(|| Node::Folder(BTreeMap::new()));
-            // Paths of tiles name no file and folder alike.
-            if let Node::Folder(below) = below {
-                insert(below, rest, file);
-            }
-        }
-    }
-}
-
-fn build(
-    folder: BTreeMap<String, Node>,
-    emit: &mut dyn FnMut(Block) -> Result<(), PublishLogError>,
-) -> Result<Link, PublishLogError> {
-    let mut entries = Vec::with_capacity(folder.len());
-    for (name, node) in folder {
-        let Link { cid, tsize } = match node {
-            Node::File(link) => link,
-            Node::Folder(below) => build(below, emit)?,
-        };
-        entries.push(Entry { name, cid, tsize });
-    }
-    directory(entries, emit)
 }

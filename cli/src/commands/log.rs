@@ -1,5 +1,6 @@
 //! `log`: what the node did, for its owner and for who checks it.
 
+mod archive;
 mod auditor;
 mod bundle;
 mod cosign;
@@ -26,6 +27,7 @@ pub(crate) enum Command {
     Verify(verify::Args),
     Prove(prove::Args),
     Publish(publish::Args),
+    Archive(archive::Args),
     Bundle(bundle::Args),
     Fork(fork::Args),
     Checkpoint(OfArgs),
@@ -73,6 +75,7 @@ impl Command {
             Self::Verify(args) => args.run(context),
             Self::Prove(args) => args.run(context),
             Self::Publish(args) => args.run(context),
+            Self::Archive(args) => args.run(context),
             Self::Bundle(args) => args.run(context),
             Self::Fork(args) => args.run(context),
             Self::Checkpoint(args) => args.checkpoint(context),

@@ -3,6 +3,7 @@
 //! Formats and rules only. Who keeps a log, signs for it or carries it to others calls this; time,
 //! randomness, tiles and signatures are arguments.
 
+pub mod archive;
 pub mod bundle;
 pub mod chain;
 pub mod checkpoint;

@@ -9,11 +9,13 @@ use cid::Cid;
 
 mod directory;
 mod file;
+mod folder;
 mod node;
 mod wire;
 
 pub use directory::directory;
 pub use file::file;
+pub use folder::folder;
 pub use node::{File, Node, Part, Slot};
 
 use directory::slot_index;

@@ -5,10 +5,12 @@
 //! order in which it becomes durable, and how far each file is trusted.
 
 mod appending;
+mod archive;
 mod files;
 mod reader;
 mod writer;
 
+pub use archive::{ArchivedDetails, Archiver};
 pub use files::{BUNDLE_WIDTH, ENTRY_SIZE_MAX};
 pub use reader::{Head, LogReader};
 pub use writer::LogWriter;

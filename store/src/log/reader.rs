@@ -153,14 +153,7 @@ impl LogReader {
         if path.kind() != TileKind::Entries || !path.is_in(self.head.size) {
             return Err(self.beyond(path.index()));
         }
-        let width = u64::from(path.width());
-        let mut bytes = self.bundle_bytes(path.index())?;
-        let (entries, taken) = split_entries(&bytes, width);
-        if (entries.len() as u64) < width {
-            return Err(self.entries.damaged("it ends within a bundle"));
-        }
-        bytes.truncate(taken);
-        Ok(bytes)
+        self.whole_bundle(path.index(), u64::from(path.width()))
     }
 
     /// Entries that follow each other, of one bundle or of several.
@@ -177,11 +170,8 @@ impl LogReader {
             let bundle = next / BUNDLE_WIDTH;
             let first = bundle * BUNDLE_WIDTH;
             let last = wanted.end.min(first + BUNDLE_WIDTH);
-            let bytes = self.bundle_bytes(bundle)?;
+            let bytes = self.whole_bundle(bundle, last - first)?;
             let (entries, _) = split_entries(&bytes, last - first);
-            if entries.len() as u64 != last - first {
-                return Err(self.entries.damaged("it ends within a bundle"));
-            }
             let skipped = (next - first) as usize;
             found.extend(entries[skipped..].iter().map(|entry| entry.to_vec()));
             next = last;
@@ -214,8 +204,27 @@ impl LogReader {
         Ok(marks.filter(|mark| *mark < self.head.size).collect())
     }
 
-    /// The bytes from where a bundle begins to where the next one does, or to the end of the file.
-    fn bundle_bytes(&self, bundle: u64) -> Result<Vec<u8>, StoreError> {
+    /// The bytes of so many entries that a bundle begins with.
+    fn whole_bundle(&self, bundle: u64, width: u64) -> Result<Vec<u8>, StoreError> {
+        let place = self.place_of(bundle)?;
+        let size = (place.end - place.start) as usize;
+        let mut bytes = self.entries.read(place.start, size)?;
+        // It may be taken out while it is read, too.
+        if (bytes.starts_with(&[0; 2]) || bytes.ends_with(&[0; 8]))
+            && let Some(archived) = self.archived_bundle(bundle)?
+        {
+            bytes = archived;
+        }
+        let (entries, taken) = split_entries(&bytes, width);
+        if entries.len() as u64 != width {
+            return Err(self.entries.damaged("it ends within a bundle"));
+        }
+        bytes.truncate(taken);
+        Ok(bytes)
+    }
+
+    /// Where a bundle begins in the file of entries, and where the next one does, or the end of the file.
+    pub(super) fn place_of(&self, bundle: u64) -> Result<Range<u64>, StoreError> {
         let begin = self.bundles.number(bundle)?;
         let known = self.head.size.div_ceil(BUNDLE_WIDTH);
         let end = if bundle + 1 < known {
@@ -226,8 +235,14 @@ impl LogReader {
         };
         let size = end.checked_sub(begin);
         let size = size.filter(|size| *size <= BUNDLE_WIDTH * (2 + u64::from(u16::MAX)));
-        let size = size.ok_or_else(|| self.bundles.damaged("a bundle has no size"))?;
-        self.entries.read(begin, size as usize)
+        match size {
+            Some(_) => Ok(begin..end),
+            None => Err(self.bundles.damaged("a bundle has no size")),
+        }
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     fn beyond(&self, index: u64) -> StoreError {

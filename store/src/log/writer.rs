@@ -17,7 +17,8 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{
     appending::{Added, Files},
-    files::{BUNDLE_WIDTH, HASH_SIZE, OFFSET_SIZE, bundles_of, hashes_at},
+    archive::Bundles,
+    files::{BUNDLE_WIDTH, HASH_SIZE, OFFSET_SIZE, bundles_of, hashes_at, split_entries},
     reader::{Head, LogReader},
 };
 use crate::{StoreError, disk::Disk, error::is_full, pack::failed};
@@ -265,22 +266,24 @@ impl LogWriter {
         self.edge = Edge::new();
         self.files.forget();
         self.files.cut_derived(&self.disk)?;
+        let mut archived = Bundles::open(&self.dir)?;
         while self.edge.size() < head.size {
             let most = REBUILT_AT_ONCE.min(head.size - self.edge.size());
             let entries = self.files.entries.0.some(self.files.entries.1, most)?;
-            if entries.is_empty() {
+            if !entries.is_empty() {
+                self.rebuild_some(&entries)?;
+                continue;
+            }
+            // Whole bundles are taken out of the file.
+            let bundle = match self.edge.size().is_multiple_of(BUNDLE_WIDTH) {
+                true => archived.get(self.edge.size() / BUNDLE_WIDTH)?,
+                false => None,
+            };
+            let bundle = bundle.ok_or_else(|| {
                 let file = &self.files.entries.0;
-                return Err(file.damaged("it ends before the checkpoint's last entry"));
-            }
-            let mut added = Added::default();
-            let mut edge = self.edge.clone();
-            for entry in &entries {
-                added.entry(entry, self.files.entries.1, &mut edge, self.is_marked)?;
-            }
-            self.files
-                .append_derived(&mut added, &self.disk)
-                .map_err(|(path, cause)| failed("write", &path, cause))?;
-            self.edge = edge;
+                file.damaged("it ends before the checkpoint's last entry")
+            })?;
+            self.rebuild_some(&split_entries(&bundle, BUNDLE_WIDTH).0)?;
         }
         if self.edge.root() != head.root {
             let file = &self.files.entries.0;
@@ -288,10 +291,24 @@ impl LogWriter {
         }
         Ok(())
     }
+
+    /// Goes on with the next entries, which are in their file.
+    fn rebuild_some<T: AsRef<[u8]>>(&mut self, entries: &[T]) -> Result<(), StoreError> {
+        let mut added = Added::default();
+        let mut edge = self.edge.clone();
+        for entry in entries.iter().map(AsRef::as_ref) {
+            added.entry(entry, self.files.entries.1, &mut edge, self.is_marked)?;
+        }
+        self.files
+            .append_derived(&mut added, &self.disk)
+            .map_err(|(path, cause)| failed("write", &path, cause))?;
+        self.edge = edge;
+        Ok(())
+    }
 }
 
-/// Waits until nobody else appends.
-fn take_turn(dir: &Path) -> Result<File, StoreError> {
+/// Waits until nobody else has the lock of a directory.
+pub(super) fn take_turn(dir: &Path) -> Result<File, StoreError> {
     let path = dir.join("lock");
     let file = File::options()
         .write(true)

@@ -1,6 +1,7 @@
 //! The files of a log, under faults, damage and kills, through the crate's public face alone.
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
+mod archive;
 mod damage;
 mod faults;
 mod reading;

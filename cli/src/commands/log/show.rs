@@ -1,8 +1,11 @@
 //! `log show`: the entries of a log.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::Range, time::Duration};
 
-use agent::log::{self, details};
+use agent::log::{
+    self,
+    details::{self, DetailsError, SealedDetails},
+};
 use data_encoding::HEXLOWER;
 use protocol::log::entry::{Draft, UnverifiedEntry};
 use serde::Serialize;
@@ -68,13 +71,17 @@ impl Args {
         let mut reader = self.of.open(context)?;
         // Who looks is not told lies: at least the keys and the checkpoint have to hold.
         log::keys_of(&reader)?;
+        let sealed = match self.details {
+            true => Some(SealedDetails::of_home(&context.home()?)?),
+            false => None,
+        };
         let mut next = self.from;
         loop {
             let size = reader.head().size;
             let end = self.to.map_or(size, |to| to.saturating_add(1).min(size));
             while next < end {
                 let last = end.min(next + AT_ONCE);
-                self.show(context, &reader, next, last)?;
+                self.show(context, &reader, sealed.as_ref(), next..last)?;
                 next = last;
                 context.stop_if_interrupted()?;
             }
@@ -93,15 +100,15 @@ impl Args {
         &self,
         context: &Context,
         reader: &LogReader,
-        from: u64,
-        to: u64,
+        sealed: Option<&SealedDetails>,
+        wanted: Range<u64>,
     ) -> Result<(), CliError> {
-        for (index, bytes) in (from..to).zip(reader.entries(from..to)?) {
+        for (index, bytes) in wanted.clone().zip(reader.entries(wanted)?) {
             let entry = UnverifiedEntry::parse(&bytes)
                 .map_err(|reason| log::LogError::Entry { index, reason })?;
             let draft = entry.draft_unverified();
             if self.is_wanted(draft) {
-                self.print(context, draft, entry.cid().to_string())?;
+                self.print(context, draft, sealed, entry.cid().to_string())?;
             }
         }
         Ok(())
@@ -121,16 +128,22 @@ impl Args {
             && self.about.is_none_or(|cid| draft.subject.contains(&cid))
     }
 
-    fn print(&self, context: &Context, draft: &Draft, cid: String) -> Result<(), CliError> {
+    fn print(
+        &self,
+        context: &Context,
+        draft: &Draft,
+        sealed: Option<&SealedDetails>,
+        cid: String,
+    ) -> Result<(), CliError> {
         let time = i64::try_from(draft.time_ms).ok();
         let time = time.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
         let time = time.map_or_else(
             || draft.time_ms.to_string(),
             |time| time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
         );
-        let details = match self.details {
-            true => self.open(context, draft)?,
-            false => None,
+        let details = match sealed {
+            Some(sealed) => self.open(context, draft, sealed)?,
+            None => None,
         };
         let commit = draft.commit.iter();
         let shown = Shown {
@@ -175,13 +188,14 @@ impl Args {
         &self,
         context: &Context,
         draft: &Draft,
+        sealed: &SealedDetails,
     ) -> Result<Option<BTreeMap<String, String>>, CliError> {
         let Some(cid) = &draft.sealed else {
             return Ok(None);
         };
         let home = context.open_home()?;
-        let block = match details::sealed_block(home.path(), cid) {
-            Err(details::DetailsError::Missing { .. }) => return Ok(None),
+        let block = match sealed.block(draft.seq, cid) {
+            Err(DetailsError::Missing { .. }) => return Ok(None),
             found => found?,
         };
         let identities = self.open_with.load(Some(&home), &context.ui)?;
