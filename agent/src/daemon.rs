@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Span;
 use libp2p::Multiaddr;
 use protocol::log::{checkpoint::Origin, replica::limits::PEERS_MAX};
 use rustix::fs::{FlockOperation, flock};
@@ -28,7 +29,9 @@ use crate::{
     home::Home,
     http::{HttpError, HttpOptions, Server},
     log::{
-        LogError, OwnLog, cosigners,
+        LogError, OwnLog,
+        archives::Archives,
+        cosigners,
         following::{self, Following},
         now_ms,
         recorder::Recorder,
@@ -54,6 +57,7 @@ pub struct Daemon {
     addresses: Vec<Multiaddr>,
     http: Option<Server>,
     following: Following,
+    _archives: Option<Archives>,
     ended: oneshot::Receiver<LogError>,
     socket: Socket,
     runtime: Runtime,
@@ -105,7 +109,7 @@ pub enum DaemonError {
 }
 
 impl Daemon {
-    /// Starts an agent, which then listens and answers verbs.
+    /// Starts an agent, which then listens and answers verbs, and archives what is older than `archive_log` in its log.
     ///
     /// # Errors
     /// One runs already; the options make no sense; something cannot be used.
@@ -113,6 +117,7 @@ impl Daemon {
         home: &Home,
         options: &NodeOptions,
         http: Option<&HttpOptions>,
+        archive_log: Option<Span>,
         session: [u8; 16],
     ) -> Result<Self, DaemonError> {
         let lock = lock(home.path())?;
@@ -148,6 +153,7 @@ impl Daemon {
             let _entered = runtime.enter();
             Following::start(home, &origin, ends, told.clone(), standing, end, size)?
         };
+        let archives = archive_log.map(|age| Archives::start(home, session, age, told.clone()));
         runtime.spawn(cosigners::run(
             home.path().to_owned(),
             node.clone(),
@@ -172,6 +178,7 @@ impl Daemon {
                 told,
             }),
             following,
+            _archives: archives.transpose()?,
             ended,
             addresses,
             http,

@@ -1,6 +1,11 @@
 //! Archives of a log: everything that is asked of it is answered as before, by the home, by its agent and to its peers.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use agent::{
     home::Home,
@@ -11,21 +16,31 @@ use souverain_tests::{kubo::Kubo, program::Sandbox, running::Running, web::curl}
 
 /// Four bundles, and a part of one.
 const SIZE: u64 = 4 * 256 + 50;
+/// How long anything may take that a test waits for.
+const PATIENCE: Duration = Duration::from_secs(60);
 const SESSION: [u8; 16] = *b"\x01\x9b\x7c\x5e\x9d\x08\x7c\xc3\x98\xc4\xdc\x0c\x0c\x07\x39\x8f";
 
 /// A home whose log has so many entries, with details, of which none is old.
 fn logged() -> Sandbox {
     let sandbox = Sandbox::new();
+    grow(&sandbox, SIZE, true);
+    sandbox
+}
+
+/// Makes the log of a home so long.
+fn grow(sandbox: &Sandbox, size: u64, with_details: bool) {
     let home = Home::open(&sandbox.home()).expect("a home");
     let log = OwnLog::new(&home, SESSION);
     let event = |n: u64| Event {
-        details: vec![("source", format!("folder {n}"))],
+        details: match with_details {
+            true => vec![("source", format!("folder {n}"))],
+            false => Vec::new(),
+        },
         ..Event::of(Action::EXPORT)
     };
     let begun = log.record(now_ms(), &[event(0)]).expect("records").size;
-    let events: Vec<_> = (begun..SIZE).map(event).collect();
-    assert_eq!(log.record(now_ms(), &events).expect("records").size, SIZE);
-    sandbox
+    let events: Vec<_> = (begun..size).map(event).collect();
+    assert_eq!(log.record(now_ms(), &events).expect("records").size, size);
 }
 
 fn files_below(dir: &Path) -> usize {
@@ -171,13 +186,13 @@ fn an_agent_serves_its_archives_and_they_are_folders_for_kubo() {
         home.ok(&["peer", "add", &peer.ok(&["peer", "invite"])]);
     }
     let origin = vkey.split('+').next().expect("a name");
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     while reader
         .run(&["log", "prove", "700", "--origin", origin])
         .code
         != Some(0)
     {
-        assert!(began.elapsed().as_secs() < 60, "the log does not arrive");
+        assert!(began.elapsed() < PATIENCE, "the log does not arrive");
     }
     // The log of another is archived too, without details.
     let args = ["log", "archive", "--older-than", "0s", "--origin", origin];
@@ -202,4 +217,26 @@ fn an_agent_serves_its_archives_and_they_are_folders_for_kubo() {
     let bundle = fs::read(folder.join("tile/entries/002")).expect("reads");
     assert_eq!(bundle, before);
     assert_eq!(files_below(&folder.join("details")), 1023);
+}
+
+#[test]
+fn an_agent_archives_what_became_old_by_itself() {
+    let sandbox = Sandbox::new();
+    grow(&sandbox, 17 * 256 + 9, false);
+    let agent = Running::start(&sandbox, &["--archive-log", "0s"]);
+    let began = Instant::now();
+    let told = loop {
+        let told = sandbox.ok(&["log", "show", "--action", "archive"]);
+        if !told.is_empty() {
+            break told;
+        }
+        assert!(began.elapsed() < PATIENCE, "nothing is archived");
+    };
+    agent.stop();
+    assert_eq!(told.lines().count(), 1);
+    let index = fs::read_to_string(sandbox.home().join("log/own/archive/index"));
+    let index = index.expect("reads");
+    let root = told.split("  ").last().expect("a CID");
+    assert_eq!(index, format!("0 4351 {root}\n"));
+    sandbox.ok(&["log", "verify"]);
 }

@@ -3,6 +3,7 @@
 use std::{path::Path, sync::atomic::Ordering};
 
 use cid::Cid;
+use jiff::{Span, Zoned, tz::TimeZone};
 use protocol::{
     block::Block,
     log::{
@@ -36,6 +37,9 @@ pub enum ArchiveLogError {
     /// The home has no such log.
     #[error("this home has no such log")]
     NoLog,
+    /// No time is so long ago.
+    #[error("no time is so long ago")]
+    Age(#[source] jiff::Error),
     /// The user wants to stop. What was archived before is.
     #[error("interrupted")]
     Interrupted,
@@ -65,6 +69,16 @@ pub struct ArchivedNow {
     pub freed: u64,
     /// How many entries more are as old; another run archives them.
     pub left: u64,
+}
+
+/// The time so long ago, in milliseconds since 1970.
+///
+/// # Errors
+/// There is none.
+pub fn long_ago_ms(age: Span) -> Result<u64, ArchiveLogError> {
+    let now = Zoned::now().with_time_zone(TimeZone::UTC);
+    let then = now.checked_sub(age.abs()).map_err(ArchiveLogError::Age)?;
+    Ok(u64::try_from(then.timestamp().as_millisecond()).unwrap_or(0))
 }
 
 /// How many entries of a log are old enough to be archived, and were not.

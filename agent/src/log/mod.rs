@@ -3,6 +3,7 @@
 //! [`OwnLog`] appends to the node's own log, from any process of the home, one at a time. What an
 //! entry says and how it is checked is `protocol::log`'s; the files are `store::log`'s.
 
+pub(crate) mod archives;
 mod archiving;
 mod auditors;
 mod behind;
@@ -30,7 +31,7 @@ use std::path::Path;
 use cid::Cid;
 use store::{StoreError, log::LogReader};
 
-pub use archiving::{ArchiveLogError, ArchivedNow, ToArchive, archivable, archive};
+pub use archiving::{ArchiveLogError, ArchivedNow, ToArchive, archivable, archive, long_ago_ms};
 pub use auditors::{auditors, set_auditors};
 pub use bundle::{BundleFileError, Inclusions, is_bundle, verify_bundle, write_bundle};
 pub use cosigning::{Answers, CosignError, Witness, cosign, keep_cosignatures};

@@ -10,6 +10,7 @@ use agent::{
     node::{Dht, Listen, Multiaddr, NodeOptions, PeerId, PeerStatus, Status, SwarmKey},
 };
 use clap::ValueEnum;
+use jiff::Span;
 use serde::Serialize;
 
 use crate::{
@@ -68,6 +69,9 @@ pub(crate) struct RunArgs {
     /// Serve what is shared with `public` as a trustless gateway, below /ipfs/ of the HTTP server
     #[arg(long, requires = "http")]
     gateway: bool,
+    /// Archive entries of the log that are older, 4,096 or more at a time: 90d, 1y
+    #[arg(long, value_name = "AGE")]
+    archive_log: Option<Span>,
 }
 
 /// A rate to one peer.
@@ -142,9 +146,16 @@ impl RunArgs {
             listen,
             gateway: self.gateway,
         });
+        let archive_log = self.archive_log;
         let options = self.options()?;
         let stop = signals::pipe()?;
-        let daemon = Daemon::start(&home, &options, http.as_ref(), context.session.into_bytes())?;
+        let daemon = Daemon::start(
+            &home,
+            &options,
+            http.as_ref(),
+            archive_log,
+            context.session.into_bytes(),
+        )?;
         for address in daemon.addresses() {
             let listening = Listening {
                 address: address.to_string(),

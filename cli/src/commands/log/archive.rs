@@ -1,7 +1,7 @@
 //! `log archive`: old entries, out of the log's file and into CAR files.
 
 use agent::log::{self, ToArchive};
-use jiff::{Span, Zoned, tz::TimeZone};
+use jiff::Span;
 use protocol::log::entry::Action;
 use serde::Serialize;
 
@@ -46,7 +46,7 @@ impl Args {
         let home = context.open_home()?;
         let which = ToArchive {
             followed: self.of.origin.as_deref().map(genesis).transpose()?,
-            before_ms: before(self.older_than)?,
+            before_ms: log::long_ago_ms(self.older_than)?,
         };
         let entries = log::archivable(home.path(), which)?;
         if self.dry_run {
@@ -91,12 +91,4 @@ impl Args {
         }
         Ok(())
     }
-}
-
-/// The time so long ago, in milliseconds since 1970.
-fn before(age: Span) -> Result<u64, CliError> {
-    let now = Zoned::now().with_time_zone(TimeZone::UTC);
-    let before = now.checked_sub(age.abs());
-    let before = before.map_err(|cause| CliError::usage("no time is so long ago").cause(&cause))?;
-    Ok(u64::try_from(before.timestamp().as_millisecond()).unwrap_or(0))
 }
