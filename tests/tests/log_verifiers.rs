@@ -62,8 +62,11 @@ fn holds_for_others(url: &str, vkey: &str, size: u64) {
     ));
 }
 
-/// A running agent that serves logs of some sizes beside its own, and the URL and key of each.
-fn serving(sizes: &[u64]) -> (Sandbox, Running, Vec<(String, String)>) {
+/// A running agent that serves logs beside its own, and the URL and key of each.
+type Serving = (Sandbox, Running, Vec<(String, String)>);
+
+/// Serves logs of some sizes.
+fn serving(sizes: &[u64]) -> Serving {
     let (sandbox, key) = home();
     let logs = sandbox.home().join("log");
     fs::create_dir_all(&logs).expect("makes");
@@ -87,7 +90,10 @@ fn serving(sizes: &[u64]) -> (Sandbox, Running, Vec<(String, String)>) {
 }
 
 fn logs_hold(sizes: &[u64]) {
-    let (sandbox, agent, urls) = serving(sizes);
+    hold(serving(sizes), sizes);
+}
+
+fn hold((sandbox, agent, urls): Serving, sizes: &[u64]) {
     for (size, (url, vkey)) in sizes.iter().zip(urls) {
         std::thread::scope(|scope| {
             scope.spawn(|| holds_for_others(&url, &vkey, *size));
@@ -108,8 +114,14 @@ fn small_logs_hold_for_all_verifiers() {
 }
 
 #[test]
-fn a_log_of_three_levels_of_tiles_holds_for_all_verifiers() {
-    logs_hold(&[65_537]);
+fn a_log_of_three_levels_of_tiles_holds_for_all_verifiers_out_of_its_archives() {
+    let (sandbox, agent, urls) = serving(&[65_537]);
+    let args = ["--json", "log", "archive", "--older-than", "0s", "--origin"];
+    let (url, _) = &urls[0];
+    let cid = url.rsplit('/').next().expect("a CID");
+    let archives = sandbox.run(&[&args[..], &[cid]].concat()).succeeded();
+    assert_eq!(archives.objects()[0]["to"], 65_535);
+    hold((sandbox, agent, urls), &[65_537]);
 }
 
 #[test]
