@@ -1,5 +1,8 @@
 //! A network of nodes, its clock, and what befalls it.
 
+mod disk;
+mod network;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
@@ -9,12 +12,15 @@ use std::{
 
 use souverain_protocol::log::{
     checkpoint::{Origin, SignedCheckpoint},
-    fork::Fork,
     replica::{
-        AddCheckpoint, Config, Effect, Input, Member, Message, Misbehaviour, Peer, Reading,
-        Replica, Role, Ticket,
+        AddCheckpoint, Config, Effect, Input, Member, Misbehaviour, Peer, Reading, Replica, Role,
+        Ticket,
     },
 };
+
+use disk::Write;
+pub(crate) use disk::{Disk, OnDisk};
+use network::mesh;
 
 use crate::{
     byzantine::{self, Liar},
@@ -51,22 +57,6 @@ pub(crate) struct Truth {
     pub(crate) published: Vec<(u64, u64)>,
 }
 
-/// What a node has of a log on its disk.
-#[derive(Clone, Default)]
-pub(crate) struct OnDisk {
-    pub(crate) branch: usize,
-    pub(crate) size: u64,
-    checkpoint: Option<SignedCheckpoint>,
-    target: Option<SignedCheckpoint>,
-    pub(crate) fork: Option<Fork>,
-}
-
-#[derive(Clone, Default)]
-pub(crate) struct Disk {
-    pub(crate) logs: BTreeMap<usize, OnDisk>,
-    cosigned: BTreeMap<Origin, SignedCheckpoint>,
-}
-
 pub(crate) struct Node {
     pub(crate) up: bool,
     life: u32,
@@ -86,22 +76,6 @@ pub(crate) struct Node {
     fast_ppm: u64,
     pub(crate) liar: Option<Liar>,
     pub(crate) cosigned: Vec<SignedCheckpoint>,
-}
-
-#[derive(Clone)]
-enum Write {
-    Entries {
-        log: usize,
-        branch: usize,
-        size: u64,
-        checkpoint: SignedCheckpoint,
-    },
-    Fork {
-        log: usize,
-        fork: Box<Fork>,
-        frozen: bool,
-    },
-    Cosigned(SignedCheckpoint),
 }
 
 pub(crate) enum Event {
@@ -317,11 +291,6 @@ impl World {
         self.nodes[a].up && self.nodes[b].up && self.groups[a] == self.groups[b]
     }
 
-    fn epoch(&self, a: usize, b: usize) -> u32 {
-        let epoch = self.epochs.get(&(a.min(b), a.max(b)));
-        epoch.copied().unwrap_or(0)
-    }
-
     fn happen(&mut self, event: Event) {
         match event {
             Event::Deliver {
@@ -427,15 +396,6 @@ impl World {
         }
     }
 
-    fn kept(&self, node: usize, log: usize) -> Option<souverain_protocol::log::replica::Kept> {
-        let disk = self.nodes[node].disk.logs.get(&log)?;
-        let mut kept = self.logs[log].branches[disk.branch].kept(disk.size);
-        kept.checkpoint = disk.checkpoint.clone();
-        kept.target = disk.target.clone();
-        kept.fork = disk.fork.clone();
-        Some(kept)
-    }
-
     fn crash(&mut self, node: usize) {
         if !self.nodes[node].up {
             return;
@@ -455,118 +415,6 @@ impl World {
         }
         if self.nodes[node].publishing && self.random.chance(500) {
             self.publish(node, 1, false);
-        }
-    }
-
-    fn connect(&mut self, a: usize, b: usize) {
-        for (node, peer) in [(a, b), (b, a)] {
-            if self.nodes[node].liar.is_some() && node < self.logs.len() {
-                byzantine::greet(self, node, peer);
-            }
-            let peer = Peer(peer as u64);
-            self.handle(node, Input::Connected { peer, late: false });
-        }
-    }
-
-    fn disconnect(&mut self, a: usize, b: usize) {
-        *self.epochs.entry((a.min(b), a.max(b))).or_default() += 1;
-        for (node, peer) in [(a, b), (b, a)] {
-            let peer = Peer(peer as u64);
-            self.handle(node, Input::Gone { peer });
-        }
-    }
-
-    fn regroup(&mut self, groups: Vec<usize>) {
-        self.changed = self.now;
-        let old = std::mem::replace(&mut self.groups, groups);
-        for a in 0..self.settings.nodes {
-            for b in self.links[a].clone() {
-                if a > b || !self.nodes[a].up || !self.nodes[b].up {
-                    continue;
-                }
-                match (old[a] == old[b], self.groups[a] == self.groups[b]) {
-                    (true, false) => self.disconnect(a, b),
-                    (false, true) => self.connect(a, b),
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    // Messages.
-
-    /// Sends bytes over a link; what is lost is sent again, as streams do it.
-    pub(crate) fn send(&mut self, from: usize, to: usize, bytes: Arc<[u8]>, gossip: bool) {
-        if !self.linked(from, to) {
-            return;
-        }
-        let copies = 1 + u64::from(self.random.chance(self.settings.duplicates_per_mille));
-        for _ in 0..copies {
-            let half = self.settings.delay_us / 2;
-            let mut delay = self.random.between(half, 3 * half) + bytes.len() as u64 * 8 / 100;
-            let mut again = 200 * MS;
-            while self.random.chance(self.settings.loss_per_mille) {
-                delay += again;
-                again *= 2;
-            }
-            let epoch = self.epoch(from, to);
-            let bytes = bytes.clone();
-            self.at(
-                self.now + delay,
-                Event::Deliver {
-                    to,
-                    from,
-                    epoch,
-                    bytes,
-                    gossip,
-                },
-            );
-        }
-    }
-
-    fn count(&mut self, message: &Message, size: usize) {
-        let size = size as u64;
-        match message {
-            Message::Announce(_) | Message::Fork(_) => self.traffic.gossip += size,
-            Message::Frontiers(_) => self.traffic.frontiers += size,
-            Message::Request(_) => self.traffic.requests += size,
-            Message::Range(range) => {
-                self.traffic.ranges += size;
-                let entries = range.entries.iter().map(Vec::len).sum::<usize>();
-                self.traffic.entries += entries as u64;
-            }
-        }
-    }
-
-    pub(crate) fn tell(&mut self, from: usize, to: usize, message: &Message) {
-        let bytes: Arc<[u8]> = message.encode().into();
-        self.count(message, bytes.len());
-        self.send(from, to, bytes, false);
-    }
-
-    fn deliver(&mut self, to: usize, from: usize, bytes: &Arc<[u8]>, gossip: bool) {
-        if gossip && !self.nodes[to].heard.insert(digest(bytes)) {
-            return;
-        }
-        let message = Message::decode(bytes).expect("what was sent");
-        let peer = Peer(from as u64);
-        if self.nodes[to].liar.is_some() && byzantine::answer(self, to, from, &message) {
-            return;
-        }
-        self.handle(to, Input::Message { peer, message });
-    }
-
-    fn gossip(&mut self, node: usize, message: &Message) {
-        let bytes: Arc<[u8]> = message.encode().into();
-        if !self.nodes[node].told.insert(digest(&bytes)) {
-            return;
-        }
-        self.nodes[node].heard.insert(digest(&bytes));
-        for peer in self.links[node].clone() {
-            if self.linked(node, peer) {
-                self.count(message, bytes.len());
-                self.send(node, peer, bytes.clone(), true);
-            }
         }
     }
 
@@ -671,127 +519,6 @@ impl World {
 
     pub(crate) fn is_honest_log(&self, log: usize) -> bool {
         self.logs[log].branches.len() == 1
-    }
-
-    fn read(&self, node: usize, wanted: &Reading) -> souverain_protocol::log::replica::Stretch {
-        let log = self.index[&wanted.origin];
-        let disk = &self.nodes[node].disk.logs[&log];
-        assert!(wanted.size <= disk.size, "only what is kept is read");
-        let entries_max = wanted.entries_max.min(self.settings.range_max);
-        let wanted = Reading {
-            entries_max,
-            ..wanted.clone()
-        };
-        self.logs[log].branches[disk.branch].read(&wanted)
-    }
-
-    /// Checks that what is to be kept is one of the histories of the log, as far as it says.
-    fn entries(
-        &self,
-        node: usize,
-        origin: &Origin,
-        first: u64,
-        entries: &[Vec<u8>],
-        checkpoint: SignedCheckpoint,
-    ) -> Write {
-        let log = self.index[origin];
-        let disk = self.nodes[node]
-            .disk
-            .logs
-            .get(&log)
-            .cloned()
-            .unwrap_or_default();
-        assert_eq!(disk.size, first, "nothing is left out");
-        let size = first + entries.len() as u64;
-        let said = checkpoint.checkpoint();
-        let truth = &self.logs[log];
-        let before = &truth.branches[disk.branch].entries[..first as usize];
-        let is = |branch: &Branch| {
-            branch.has(0, before)
-                && branch.has(first, entries)
-                && branch.size() >= said.size()
-                && branch.root(said.size()) == *said.root()
-        };
-        let branch = truth.branches.iter().position(is);
-        let branch = branch.expect("only what the log has is kept");
-        Write::Entries {
-            log,
-            branch,
-            size,
-            checkpoint,
-        }
-    }
-
-    fn write(&mut self, node: usize, ticket: Ticket, write: Write) {
-        self.nodes[node].writes.push((ticket, write));
-        let life = self.nodes[node].life;
-        let takes = self.random.between(MS, 8 * MS);
-        // In order: nothing overtakes what was to be written before.
-        let last = self.nodes[node].writes.len() as u64;
-        self.at(
-            self.now + takes + last * MS,
-            Event::Written { node, life, ticket },
-        );
-    }
-
-    fn written(&mut self, node: usize, ticket: Ticket) {
-        // Those before it are durable as well.
-        while let Some(first) = self.nodes[node].writes.first().map(|(ticket, _)| *ticket) {
-            let (_, write) = self.nodes[node].writes.remove(0);
-            self.land(node, write);
-            self.handle(node, Input::Kept { ticket: first });
-            if first == ticket {
-                break;
-            }
-            if !self.nodes[node]
-                .writes
-                .iter()
-                .any(|(other, _)| *other == ticket)
-            {
-                break;
-            }
-        }
-    }
-
-    fn land(&mut self, node: usize, write: Write) {
-        let now = self.now;
-        let disk = &mut self.nodes[node].disk;
-        match write {
-            Write::Entries {
-                log,
-                branch,
-                size,
-                checkpoint,
-            } => {
-                let kept = disk.logs.entry(log).or_default();
-                let said = checkpoint.checkpoint().size();
-                let before = kept
-                    .checkpoint
-                    .as_ref()
-                    .map_or(0, |c| c.checkpoint().size());
-                kept.branch = branch;
-                kept.size = size;
-                if said == size {
-                    let published = self.logs[log].published.iter().rev();
-                    let reached = published.take_while(|(of, _)| *of > before);
-                    let reached = reached.filter(|(of, _)| *of <= said);
-                    self.latencies.extend(reached.map(|(_, at)| now - at));
-                    kept.checkpoint = Some(checkpoint);
-                    kept.target = None;
-                } else {
-                    kept.target = Some(checkpoint);
-                }
-            }
-            Write::Fork { log, fork, frozen } => {
-                if frozen {
-                    disk.logs.entry(log).or_default().fork = Some(*fork);
-                }
-            }
-            Write::Cosigned(checkpoint) => {
-                let origin = checkpoint.checkpoint().origin().clone();
-                disk.cosigned.insert(origin, checkpoint);
-            }
-        }
     }
 
     // Logs.
@@ -911,40 +638,4 @@ impl World {
         let checkpoint = self.nodes[node].replica.checkpoint(origin);
         checkpoint.map_or(0, |checkpoint| checkpoint.checkpoint().size())
     }
-}
-
-fn digest(bytes: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
-    hasher.finish()
-}
-
-/// A ring, so that all are connected, and links across it.
-fn mesh(settings: &Settings, random: &mut Random) -> Vec<Vec<usize>> {
-    let nodes = settings.nodes;
-    let mut links = vec![BTreeSet::new(); nodes];
-    let mut order: Vec<usize> = (0..nodes).collect();
-    for i in (1..nodes).rev() {
-        order.swap(i, random.below(i as u64 + 1) as usize);
-    }
-    for (i, a) in order.iter().enumerate() {
-        let b = order[(i + 1) % nodes];
-        links[*a].insert(b);
-        links[b].insert(*a);
-    }
-    for a in 0..nodes {
-        let mut tries = 0;
-        while links[a].len() < settings.degree.min(nodes - 1) && tries < 100 {
-            tries += 1;
-            let b = random.below(nodes as u64) as usize;
-            if a != b && links[b].len() < 2 * settings.degree {
-                links[a].insert(b);
-                links[b].insert(a);
-            }
-        }
-    }
-    links
-        .into_iter()
-        .map(|links| links.into_iter().collect())
-        .collect()
 }
