@@ -14,7 +14,7 @@ use protocol::{
     car::{self, CarError},
     log::{
         bundle::{self, Audited, BUNDLE_ENTRIES_MAX, Bundle, BundleError, Trust},
-        chain::read_ahead,
+        chain::{read_ahead, read_all_ahead},
         detail::Disclosure,
         entry::{Draft, EntryError, UnverifiedEntry},
         tree::{prove_inclusion, prove_range},
@@ -27,6 +27,7 @@ use super::{
     LogError,
     details::{self, DetailsError, SealedDetails},
     in_order::InOrder,
+    keys_of,
 };
 use crate::keys::Identities;
 
@@ -141,7 +142,8 @@ pub fn write_bundle(
     for index in reader.marks()? {
         if !range.contains(&index) {
             controls.push((index, prove_inclusion(index, size, node)?));
-            blocks.push(parsed(index, &reader.entry(index)?)?);
+            let entry = UnverifiedEntry::parse(&reader.entry(index)?);
+            blocks.push(entry.map_err(|reason| LogError::Entry { index, reason })?);
         }
     }
     let mut sealed = Vec::new();
@@ -150,8 +152,10 @@ pub fn write_bundle(
         Some(home) if with.sealed || with.disclose.is_some() => Some(SealedDetails::of_home(home)?),
         _ => None,
     };
-    for (index, bytes) in range.clone().zip(reader.entries(first..last + 1)?) {
-        let entry = parsed(index, &bytes)?;
+    let entries = reader.entries(first..last + 1)?;
+    let key = keys_of(reader)?.key_at(first).to_owned();
+    for (index, entry) in range.clone().zip(read_all_ahead(&entries, Some(key))) {
+        let entry = entry.map_err(|reason| LogError::Entry { index, reason })?;
         if let Some(kept) = &kept {
             details_of(&entry, with, kept, &mut sealed, &mut disclosures)?;
         }
@@ -182,11 +186,6 @@ pub fn write_bundle(
     }
     car.finish().map_err(BundleFileError::Write)?;
     Ok(sealed.len() as u64)
-}
-
-fn parsed(index: u64, bytes: &[u8]) -> Result<UnverifiedEntry, BundleFileError> {
-    let entry = UnverifiedEntry::parse(bytes);
-    Ok(entry.map_err(|reason| LogError::Entry { index, reason })?)
 }
 
 /// Adds what is wanted of an entry's details. Those that were erased are left out.

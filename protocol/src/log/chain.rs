@@ -1,5 +1,7 @@
 //! The chain of a log's entries: each links to the one before, and is signed by the key of its index.
 
+use std::thread;
+
 use cid::Cid;
 
 use super::{
@@ -7,6 +9,9 @@ use super::{
     keys::{Control, KeyError, KeyHistory},
 };
 use crate::note::PublicKey;
+
+/// Entries for which it is worth while to start a thread: a few milliseconds of signatures.
+const PART_ENTRIES_MIN: usize = 64;
 
 /// The first entry that is not the next of its log, and why.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -151,6 +156,32 @@ pub fn read_ahead<'a>(
     })
 }
 
+/// The same of many entries, by all cores.
+#[must_use]
+pub fn read_all_ahead<T: AsRef<[u8]> + Sync>(
+    entries: &[T],
+    key: Option<PublicKey>,
+) -> Vec<Result<UnverifiedEntry, EntryError>> {
+    let read = |part: &[T]| -> Vec<_> { read_ahead(part.iter().map(AsRef::as_ref), key).collect() };
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let cores = cores.min(entries.len() / PART_ENTRIES_MIN);
+    if cores < 2 {
+        return read(entries);
+    }
+    let (first, rest) = entries.split_at(entries.len().div_ceil(cores));
+    thread::scope(|scope| {
+        let parts: Vec<_> = rest
+            .chunks(first.len())
+            .map(|part| scope.spawn(|| read(part)))
+            .collect();
+        let mut all = read(first);
+        for part in parts {
+            all.extend(part.join().expect("it does not panic"));
+        }
+        all
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,6 +290,31 @@ mod tests {
             let wrong = KeyError::from(EntryError::WrongSignature);
             assert_eq!((refused.index, refused.reason), (5, wrong.into()));
         }
+    }
+
+    #[test]
+    fn all_cores_read_what_one_does() {
+        let mut log = Log::new();
+        for n in 0..400 {
+            log.push(Action::EXPORT);
+            if n == 150 {
+                log.rotate(2);
+            }
+        }
+        let mut bytes: Vec<_> = log.entries.iter().map(|e| e.bytes().to_vec()).collect();
+        bytes[300].push(0);
+        let one = read_ahead(bytes.iter().map(Vec::as_slice), Some(public(1)));
+        assert!(read_all_ahead(&bytes, Some(public(1))).into_iter().eq(one));
+        assert!(read_all_ahead::<Vec<u8>>(&[], None).is_empty());
+        bytes.truncate(300);
+        let mut read = read_all_ahead(&bytes, None)
+            .into_iter()
+            .map(|e| e.expect("an entry"));
+        let (mut chain, _) = Chain::begin(read.next().expect("a first")).expect("begins");
+        for entry in read {
+            chain.push(entry).expect("the next");
+        }
+        assert_eq!(chain.next(), 300);
     }
 
     #[test]

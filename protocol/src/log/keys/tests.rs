@@ -108,6 +108,8 @@ fn a_thief_of_the_key_is_undone_by_the_recovery_key() {
     let standing = [0, 1, 2, 3, 4, 5, 6].map(|index| keys.standing(index));
     let vouched = Standing::Vouched;
     assert_eq!(standing, [vouched, vouched, by, by, by, vouched, vouched]);
+    let revoked = [0, 2, 3, 4, 5, 7, u64::MAX].map(|size| keys.revoked_of(size));
+    assert_eq!(revoked, [0, 0, 1, 2, 3, 3, 3]);
     assert_eq!(keys.epoch(), 3);
     let signers = [1, 2, 4, 5, 6].map(|index| *keys.key_at(index));
     assert_eq!(signers, [1, 1, 66, 101, 3].map(public));

@@ -6,9 +6,9 @@ use super::{
     wire::Range,
 };
 use crate::log::{
-    chain::Chain,
+    chain::{Chain, read_all_ahead},
     checkpoint::{Checkpoint, Origin, SignedCheckpoint, UnverifiedCheckpoint},
-    entry::UnverifiedEntry,
+    entry::{EntryError, UnverifiedEntry},
     fork::{Evidence, Signer},
     keys::KeyHistory,
     tree::{self, Edge, Hash, TreeError, leaf_hash},
@@ -153,25 +153,27 @@ fn longer(
     let said = range.checkpoint.checkpoint_unverified();
     let mut edge = edge.clone();
     let mut settled = Vec::new();
-    let mut entries = range.entries.iter();
-    let mut push = |entry: &[u8]| -> Option<UnverifiedEntry> {
-        edge.push(leaf_hash(entry)).ok()?;
+    let key = keys.map(|keys| *keys.key().public());
+    let mut entries = read_all_ahead(&range.entries, key).into_iter();
+    let mut push = |entry: Option<Result<UnverifiedEntry, EntryError>>| {
+        let entry = entry?.ok()?;
+        edge.push(leaf_hash(entry.bytes())).ok()?;
         for open in open.iter().map(SignedCheckpoint::checkpoint) {
             if open.size() == edge.size() && *open.root() == edge.root() {
                 settled.push((open.size(), *open.root()));
             }
         }
-        UnverifiedEntry::parse(entry).ok()
+        Some(entry)
     };
     let mut chain = match keys {
         Some(keys) => Chain::resume(keys.clone()),
-        None => Chain::begin(push(entries.next()?)?).ok()?.0,
+        None => Chain::begin(push(entries.next())?).ok()?.0,
     };
     if chain.keys().origin() != origin || range.entries.is_empty() {
         return None;
     }
     for entry in entries {
-        chain.push(push(entry)?).ok()?;
+        chain.push(push(Some(entry))?).ok()?;
     }
     let keys = chain.keys().clone();
     let signed = if edge.size() == said.size() {
