@@ -136,9 +136,10 @@ impl Daemon {
         let recorder = Recorder::start(home, session, agreed, told.clone())?;
         let shelf = Arc::new(Shelf::recorded(store, recorder));
         shelf.refresh()?;
+        let witness = home.witness_key().map_err(LogError::Key)?.key().clone();
         let http = http.map(|http| {
-            let witnessing = Some(port.witnessing.clone());
-            runtime.block_on(Server::bind(home.path(), http, shelf.clone(), witnessing))
+            let witness = Some((witness, port.witnessing.clone()));
+            runtime.block_on(Server::bind(home.path(), http, shelf.clone(), witness))
         });
         let http = http.transpose()?;
         let (node, addresses, task) = runtime.block_on(node::start(

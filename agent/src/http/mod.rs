@@ -36,6 +36,7 @@ use limits::{ACCEPT_WAIT, HEAD_SIZE_MAX, HEADER_WAIT, HEADERS_MAX};
 use log::Logs;
 use pace::Paced;
 use places::{Busy, Place, Places};
+use protocol::log::cosignature::CosignerKey;
 use witness::Witness;
 
 type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -99,12 +100,12 @@ struct Site {
 }
 
 impl Server {
-    /// Begins to listen. `witnessing` decides what is cosigned, if the node is a witness.
+    /// Begins to listen. If the node is a witness, it cosigns with a key what is decided to be.
     pub(crate) async fn bind(
         home: &Path,
         options: &HttpOptions,
         shelf: Arc<Shelf>,
-        witnessing: Option<Witnessing>,
+        witness: Option<(CosignerKey, Witnessing)>,
     ) -> Result<Self, HttpError> {
         let HttpAddress(address) = options.listen;
         let failed = |cause| HttpError { address, cause };
@@ -117,7 +118,7 @@ impl Server {
             site: Arc::new(Site {
                 gateway,
                 logs: Logs::new(home),
-                witness: witnessing.map(Witness::new),
+                witness: witness.map(|(key, witnessing)| Witness::new(home, key, witnessing)),
             }),
         })
     }
@@ -179,7 +180,8 @@ async fn serve(stream: TcpStream, place: Place, site: Arc<Site>) {
 impl Site {
     async fn answer(&self, asked: Request<Incoming>, busy: Busy) -> Response<Body> {
         let path = asked.uri().path();
-        if let Some(witness) = self.witness.as_ref().filter(|_| path == witness::PATH) {
+        let of_witness = path.starts_with(witness::PREFIX);
+        if let Some(witness) = self.witness.as_ref().filter(|_| of_witness) {
             return witness.answer(asked, busy).await;
         }
         let gateway = self

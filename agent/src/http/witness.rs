@@ -1,7 +1,10 @@
-//! The witness over HTTP: `POST /witness/add-checkpoint`, as C2SP's `tlog-witness` has it below the submission prefix
-//! `URL/witness`.
+//! The witness over HTTP, as C2SP's `tlog-witness` has it below the prefix `URL/witness`, which is that of submission
+//! and of monitoring: `POST add-checkpoint`, and `GET HASH/checkpoint`.
 
-use std::sync::Arc;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -10,8 +13,11 @@ use hyper::{
     body::Incoming,
     header::{self, HeaderValue},
 };
-use protocol::log::witness::REQUEST_SIZE_MAX;
-use tokio::{sync::Semaphore, time::timeout};
+use protocol::log::{
+    cosignature::CosignerKey,
+    witness::{MEDIA_TEXT, REQUEST_SIZE_MAX},
+};
+use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 
 use super::{
     Body,
@@ -19,10 +25,13 @@ use super::{
     limits::{REQUEST_WAIT, WITNESS_CALLS_MAX},
     places::Busy,
 };
-use crate::log::witnessing::{Witnessing, answer};
+use crate::log::{
+    witnessed,
+    witnessing::{Witnessing, answer},
+};
 
-/// Where it is.
-pub(super) const PATH: &str = "/witness/add-checkpoint";
+/// What the paths begin with.
+pub(super) const PREFIX: &str = "/witness/";
 
 const TOO_LONG: Refusal = Refusal {
     status: 413,
@@ -37,34 +46,75 @@ const BUSY: Refusal = Refusal {
     reason: "too much is being cosigned already",
 };
 
+const UNREADABLE: Refusal = Refusal {
+    status: 500,
+    reason: "what was cosigned cannot be read",
+};
+
 /// The witness that a node is.
 #[derive(Debug)]
 pub(super) struct Witness {
+    home: PathBuf,
+    key: CosignerKey,
     witnessing: Witnessing,
-    /// Each call holds a request.
+    /// Each call holds a request, or a checkpoint.
     calls: Arc<Semaphore>,
 }
 
 impl Witness {
-    pub(super) fn new(witnessing: Witnessing) -> Self {
+    pub(super) fn new(home: &Path, key: CosignerKey, witnessing: Witnessing) -> Self {
         Self {
+            home: home.to_owned(),
+            key,
             witnessing,
             calls: Arc::new(Semaphore::new(WITNESS_CALLS_MAX)),
         }
     }
 
-    /// Answers a request.
+    /// Answers a request for what the path below [`PREFIX`] names.
     pub(super) async fn answer(&self, asked: Request<Incoming>, busy: Busy) -> Response<Body> {
-        if asked.method() != Method::POST {
+        let path = asked.uri().path();
+        let path = path.strip_prefix(PREFIX).unwrap_or(path);
+        let hash = path.strip_suffix("/checkpoint").map(str::to_owned);
+        let (method, other) = match &hash {
+            _ if path == "add-checkpoint" => (Method::POST, "checkpoints are sent with POST"),
+            Some(_) => (Method::GET, "what was cosigned is read with GET"),
+            None => return refused(Refusal::NOT_FOUND),
+        };
+        if asked.method() != method {
             let mut answer = refused(Refusal {
                 status: 405,
-                reason: "checkpoints are sent with POST",
+                reason: other,
             });
-            set(&mut answer, header::ALLOW, "POST");
+            set(&mut answer, header::ALLOW, method.as_str());
             return answer;
         }
-        let answer = self.understand(asked, busy).await;
+        let answer = match hash {
+            Some(hash) => self.cosigned(hash, busy).await,
+            None => self.understand(asked, busy).await,
+        };
         answer.unwrap_or_else(refused)
+    }
+
+    /// Gives the checkpoint of a log that was cosigned last.
+    async fn cosigned(&self, hash: String, busy: Busy) -> Result<Response<Body>, Refusal> {
+        let place = self.calls.clone().try_acquire_owned().map_err(|_| BUSY)?;
+        let (home, key) = (self.home.clone(), self.key.clone());
+        let found = spawn_blocking(move || witnessed::find(&home, &key, &hash)).await;
+        let found = found.map_err(|_| UNREADABLE)?.map_err(|error| {
+            tracing::error!(%error, "what was cosigned cannot be read");
+            UNREADABLE
+        })?;
+        let held = Held {
+            bytes: found.ok_or(Refusal::NOT_FOUND)?.to_string().into_bytes(),
+            _busy: Arc::new(busy),
+            _memory: Some(place),
+        };
+        let mut answer = Response::new(whole(Bytes::from_owner(held)));
+        set(&mut answer, header::CONTENT_TYPE, MEDIA_TEXT);
+        set(&mut answer, header::CACHE_CONTROL, "no-cache");
+        set(&mut answer, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+        Ok(answer)
     }
 
     async fn understand(
@@ -108,9 +158,11 @@ mod tests {
     use super::super::{HttpOptions, Server};
     use super::*;
     use crate::{
-        log::witnessing::tests::{deciding, request},
+        log::witnessing::tests::{deciding, key, request},
         shelf::Shelf,
     };
+
+    const PATH: &str = "/witness/add-checkpoint";
 
     /// A server that runs as long as the test, and the URL of a path on it.
     async fn served(home: &tempfile::TempDir, witnessing: Option<Witnessing>) -> String {
@@ -120,7 +172,8 @@ mod tests {
             gateway: false,
         };
         let shelf = Arc::new(Shelf::new(store));
-        let server = Server::bind(home.path(), &options, shelf, witnessing);
+        let witness = witnessing.map(|witnessing| (key().key().clone(), witnessing));
+        let server = Server::bind(home.path(), &options, shelf, witness);
         let server = server.await.expect("listens");
         let url = server.url();
         tokio::spawn(async move { server.serve().await });
@@ -153,6 +206,18 @@ mod tests {
         let answer = client.get(&url).send().await.expect("answers");
         assert_eq!(answer.status(), 405);
         assert_eq!(answer.headers()[header::ALLOW], "POST");
+        // It has cosigned nothing that it remembers.
+        let nothing = url.replace("add-checkpoint", &format!("{}/checkpoint", "0".repeat(64)));
+        let answer = client.get(&nothing).send().await.expect("answers");
+        assert_eq!(answer.status(), 404);
+        let answer = client.post(&nothing).send().await.expect("answers");
+        assert_eq!(answer.status(), 405);
+        assert_eq!(answer.headers()[header::ALLOW], "GET");
+        for other in ["", "checkpoint", "add-checkpoint/"] {
+            let url = url.replace("add-checkpoint", other);
+            let answer = client.get(&url).send().await.expect("answers");
+            assert_eq!(answer.status(), 404, "{other}");
+        }
     }
 
     #[tokio::test]

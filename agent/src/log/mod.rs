@@ -24,6 +24,7 @@ mod publish;
 pub(crate) mod recorder;
 mod source;
 mod verify;
+pub(crate) mod witnessed;
 pub mod witnessing;
 
 use std::path::Path;

@@ -28,3 +28,13 @@ pub(crate) fn auditors_file(home: &Path) -> PathBuf {
 pub(crate) fn policy_file(home: &Path) -> PathBuf {
     home.join("log").join("policy.txt")
 }
+
+/// The checkpoints of the logs of others that this node cosigned last.
+pub(crate) fn cosigned_dir(home: &Path) -> PathBuf {
+    home.join("log").join("cosigned")
+}
+
+/// The one of a log, by the CID of its genesis entry.
+pub(crate) fn cosigned_file(home: &Path, genesis: &str) -> PathBuf {
+    cosigned_dir(home).join(format!("{genesis}.txt"))
+}

@@ -71,12 +71,16 @@ pub(crate) mod tests {
         }
     }
 
+    /// What [`deciding`] cosigns with.
+    pub(crate) fn key() -> WitnessKey {
+        WitnessKey::new("witness.example", &Zeroizing::new([2; 32])).expect("a key")
+    }
+
     /// Cosigns what comes with old size 0, and refuses all else.
     pub(crate) fn deciding() -> Witnessing {
         let (calls, mut called) = mpsc::channel::<Call>(1);
         tokio::spawn(async move {
-            let key = WitnessKey::new("witness.example", &Zeroizing::new([2; 32]));
-            let key = key.expect("a key");
+            let key = key();
             while let Some((request, answer)) = called.recv().await {
                 let checkpoint = request.checkpoint.checkpoint_unverified();
                 let decided = match request.old_size {

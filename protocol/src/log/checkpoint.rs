@@ -24,6 +24,9 @@ pub enum CheckpointError {
     /// Its text is not one that would be written.
     #[error("not a checkpoint: {0}")]
     Malformed(&'static str),
+    /// It says that there are no entries, under the root of some.
+    #[error("not a checkpoint: a root without leaves")]
+    RootWithoutLeaves,
     /// It is of another log than the key.
     #[error("the checkpoint is of the log {found}, not of {expected}")]
     OtherOrigin {
@@ -86,7 +89,7 @@ impl Checkpoint {
             return Err(CheckpointError::Malformed("a size that no tree has"));
         }
         if size == 0 && root != empty_root() {
-            return Err(CheckpointError::Malformed("a root without leaves"));
+            return Err(CheckpointError::RootWithoutLeaves);
         }
         Ok(Self {
             origin,

@@ -101,11 +101,15 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Says that a request is none.
+    /// Says that a request is none, or that its checkpoint cannot be of any tree.
     #[must_use]
     pub fn malformed(because: &WitnessError) -> Self {
+        let status = match because {
+            WitnessError::Checkpoint(CheckpointError::RootWithoutLeaves) => 422,
+            _ => 400,
+        };
         Self {
-            status: 400,
+            status,
             media: MEDIA_TEXT,
             body: format!("{because}\n").into_bytes(),
         }
@@ -341,6 +345,13 @@ mod tests {
         let malformed = AddCheckpoint::parse(b"").expect_err("no request");
         let answer = Answer::malformed(&malformed);
         assert_eq!(read(&answer), Ok(Said::Refused { status: 400 }));
+    }
+
+    #[test]
+    fn no_entries_under_the_root_of_some_have_a_status_of_their_own() {
+        let empty = EXAMPLE.replacen("\n20852163\n", "\n0\n", 1);
+        let because = AddCheckpoint::parse(empty.as_bytes()).expect_err("no tree");
+        assert_eq!(Answer::malformed(&because).status, 422);
     }
 
     #[test]

@@ -5,9 +5,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -92,7 +95,46 @@ func run() error {
 		if _, err := note.Open(text, note.VerifierList(witnessKey)); err != nil {
 			return fmt.Errorf("cosignature: %w", err)
 		}
+		if err := served(ctx, witnessURL, opened.Text, lines, logKey, witnessKey); err != nil {
+			return fmt.Errorf("what the witness serves: %w", err)
+		}
 		fmt.Printf("%d entries are cosigned\n", size)
 		return nil
 	}
+}
+
+// Checks that a witness serves what it cosigned, as monitors read it, with the signatures of both.
+func served(ctx context.Context, witness *url.URL, text string, lines []byte, keys ...note.Verifier) error {
+	origin, _, _ := strings.Cut(text, "\n")
+	hash := sha256.Sum256([]byte(origin))
+	where := witness.JoinPath(hex.EncodeToString(hash[:]), "checkpoint").String()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, where, nil)
+	if err != nil {
+		return err
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s for %s", answer.Status, where)
+	}
+	body, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		opened, err := note.Open(body, note.VerifierList(key))
+		if err != nil {
+			return err
+		}
+		if opened.Text != text {
+			return fmt.Errorf("another checkpoint: %q", opened.Text)
+		}
+	}
+	if !bytes.Contains(body, lines) {
+		return errors.New("another cosignature")
+	}
+	return nil
 }

@@ -34,7 +34,7 @@ use crate::{
     log::{
         LogError, keys_of,
         own::{go_on, is_control, signed_head},
-        places::own_dir,
+        places::{cosigned_dir, cosigned_file, own_dir},
     },
 };
 
@@ -238,12 +238,11 @@ impl Files {
         key: &VerifierKey,
         signed: &SignedCheckpoint,
     ) -> io::Result<()> {
-        let dir = cosigned_dir(&self.home);
-        make_dir(&dir)?;
+        make_dir(&cosigned_dir(&self.home))?;
         let origin = signed.checkpoint().origin().as_str();
-        let name = origin.trim_start_matches(ORIGIN_PREFIX);
+        let genesis = origin.trim_start_matches(ORIGIN_PREFIX);
         let text = format!("{key}\n{signed}");
-        durable_file::replace(&dir.join(format!("{name}.txt")), text.as_bytes())
+        durable_file::replace(&cosigned_file(&self.home, genesis), text.as_bytes())
     }
 }
 
@@ -342,10 +341,6 @@ fn target(dir: &Path) -> Result<Option<UnverifiedCheckpoint>, LogError> {
             .map_err(|cause| not_written(&path, cause))?,
     };
     Ok(UnverifiedCheckpoint::parse(&note).ok())
-}
-
-fn cosigned_dir(home: &Path) -> PathBuf {
-    home.join("log").join("cosigned")
 }
 
 /// Makes a directory of the owner's alone, durably, unless there is one.

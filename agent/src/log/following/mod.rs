@@ -8,6 +8,7 @@ mod port;
 use std::{
     collections::{HashMap, VecDeque},
     error::Error,
+    io,
     path::PathBuf,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -17,6 +18,7 @@ use libp2p::{Multiaddr, PeerId};
 use protocol::{
     log::{
         checkpoint::{Origin, SignedCheckpoint},
+        cosignature::{self, CosignatureError},
         fork::Fork,
         keys::KeyHistory,
         replica::{
@@ -90,6 +92,7 @@ impl Following {
             count: 0,
             witness: home.witness_key().map_err(LogError::Key)?,
             calls: HashMap::new(),
+            cosigned: HashMap::new(),
             followed: HashMap::new(),
             undecided: VecDeque::new(),
             says: ends.says,
@@ -153,6 +156,8 @@ struct Follower {
     witness: WitnessKey,
     /// Who waits for a cosignature.
     calls: HashMap<u64, oneshot::Sender<Result<SignatureLine, Refusal>>>,
+    /// Cosignatures that are durable, and not answered yet.
+    cosigned: HashMap<Origin, SignatureLine>,
     followed: HashMap<Origin, Member>,
     undecided: VecDeque<(GossipId, PeerId)>,
     says: mpsc::Sender<Say>,
@@ -396,9 +401,11 @@ impl Follower {
                 inputs.push_back(self.keep_cosigned(ticket, &checkpoint));
             }
             Effect::Cosign { call, checkpoint } => {
-                let line = self
-                    .witness
-                    .cosign(checkpoint.checkpoint(), now_ms() / 1000);
+                let line = match self.cosigned.remove(checkpoint.checkpoint().origin()) {
+                    Some(line) => Ok(line),
+                    // It was cosigned before.
+                    None => self.cosign(&checkpoint),
+                };
                 self.answer(call, line.map_err(|_| Refusal::Busy));
             }
             Effect::Refuse { call, because } => self.answer(call, Err(because)),
@@ -434,17 +441,32 @@ impl Follower {
         }
     }
 
+    fn cosign(&self, checkpoint: &SignedCheckpoint) -> Result<SignatureLine, CosignatureError> {
+        (self.witness).cosign(checkpoint.checkpoint(), now_ms() / 1000)
+    }
+
+    /// Remembers a checkpoint with the cosignature that is answered then, so that who asks what was cosigned is told of
+    /// both.
     fn keep_cosigned(&mut self, ticket: Ticket, checkpoint: &SignedCheckpoint) -> Input {
         let origin = checkpoint.checkpoint().origin();
         let keys = self.replica.keys(origin);
         let mut keys = keys.into_iter().flat_map(KeyHistory::keys);
         let key = keys.find(|key| checkpoint.note().verify(key).is_ok());
-        let kept = match key {
-            Some(key) => self.files.keep_cosigned(key, checkpoint),
-            None => Err(std::io::Error::other("it is not known who signed it")),
+        let cosigned = self.cosign(checkpoint).and_then(|line| {
+            let mut cosigned = checkpoint.clone();
+            cosignature::put(&mut cosigned, self.witness.key(), line.clone())?;
+            Ok((line, cosigned))
+        });
+        let kept = match (key, cosigned) {
+            (Some(key), Ok((line, cosigned))) => {
+                let kept = self.files.keep_cosigned(key, &cosigned);
+                kept.map(|()| self.cosigned.insert(origin.clone(), line))
+            }
+            (None, _) => Err(io::Error::other("it is not known who signed it")),
+            (_, Err(error)) => Err(io::Error::other(error)),
         };
         match kept {
-            Ok(()) => Input::Kept { ticket },
+            Ok(_) => Input::Kept { ticket },
             Err(error) => {
                 tracing::error!(%origin, %error, "what was to be cosigned is not remembered");
                 Input::NotKept { ticket }
