@@ -33,7 +33,7 @@ use crate::{
         archives::Archives,
         cosigners,
         following::{self, Following},
-        now_ms,
+        keys_of, now_ms, open_own,
         recorder::Recorder,
     },
     node::{self, NodeError, NodeOptions},
@@ -122,8 +122,16 @@ impl Daemon {
     ) -> Result<Self, DaemonError> {
         let lock = lock(home.path())?;
         let store = Arc::new(Store::open_read(home.path(), "agent")?);
-        let vkey = OwnLog::new(home, session).record(now_ms(), &[])?.vkey;
-        let origin = Origin::new(vkey.name()).map_err(LogError::from)?;
+        let alone = Federation::load(home.path())?.members().next().is_none();
+        let origin = match OwnLog::new(home, session).record(now_ms(), &[]) {
+            Ok(recorded) => Origin::new(recorded.vkey.name()).map_err(LogError::from)?,
+            // Members may have what is missing.
+            Err(LogError::Behind { .. }) if !alone => {
+                let own = open_own(home.path())?.ok_or(LogError::Empty)?;
+                keys_of(&own)?.origin().clone()
+            }
+            Err(error) => return Err(error.into()),
+        };
         let runtime = threads()?;
         let (ends, port) = {
             let _entered = runtime.enter();
@@ -131,7 +139,6 @@ impl Daemon {
         };
         let told = port.told.clone();
         let (standing, agreed) = crossbeam_channel::bounded(PEERS_MAX);
-        let alone = Federation::load(home.path())?.members().next().is_none();
         let agreed = (!alone).then_some(agreed);
         let recorder = Recorder::start(home, session, agreed, told.clone())?;
         let shelf = Arc::new(Shelf::recorded(store, recorder));

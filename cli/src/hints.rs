@@ -340,13 +340,16 @@ fn about_log(error: &LogError) -> Option<Advice> {
         | LogError::Entry { .. }
         | LogError::Checkpoint(_) => unverified(LOG_DAMAGED),
         LogError::Behind { .. } => unverified(
-            "the home was restored from an older backup, or its log's key is used elsewhere: put back the latest copy of the home; nothing more is signed until then",
+            "if the home was restored from an older backup, `souverain agent run` fetches what is missing from members of its federation; or put back the latest copy of the home. If it was not, its log's key is used elsewhere. Nothing is signed until then",
         ),
         LogError::Forked { .. } => unverified(
             "nothing more is signed with its keys; `souverain log fork FILE` checks the proof, and `souverain init` makes a home with a new log",
         ),
         LogError::OtherKey { .. } => failed(
             "put back the key `log-N.key` of this number; never make another home of the same name",
+        ),
+        LogError::NoKey { .. } => failed(
+            "put back the key `log-N.key` of this number; if it is lost, `souverain log key recover` takes the log back with its recovery key",
         ),
         LogError::OtherRecovery => failed("name the file with `--recovery-file FILE`"),
         LogError::Empty => failed("it begins with the first operation that is recorded"),

@@ -193,37 +193,103 @@ fn who_was_not_added_is_told_nothing_and_who_was_removed_nothing_more() {
         .failed(2, "this node itself");
 }
 
-#[test]
-fn a_home_from_a_backup_signs_nothing_until_the_latest_is_put_back() {
-    let [a, b] = [(); 2].map(|()| Sandbox::new());
-    let (first, _b) = (Running::start(&a, &[]), Running::start(&b, &[]));
-    befriend(&a, &b);
-    wait_for_all(&b, &a);
+/// Two nodes that follow each other, of which one has grown since it was copied to `backup`, and is stopped then. How many
+/// entries it has, and how many of them the other.
+fn outgrown(a: &Sandbox, b: &Sandbox, grow: impl FnOnce()) -> (u64, u64) {
+    let first = Running::start(a, &[]);
+    befriend(a, b);
+    wait_for_all(b, a);
     first.stop();
     copy(&a.home(), &a.path("backup"));
-    let again = Running::start(&a, &[]);
-    write(&a, "x");
-    a.ok(&["export", "data"]);
-    wait_for_all(&b, &a);
+    let again = Running::start(a, &[]);
+    grow();
+    wait_for_all(b, a);
     again.stop();
-    let (size, known) = (own(&a), kept(&b, &origin(&a)));
+    (own(a), kept(b, &origin(a)))
+}
+
+fn put_back(home: &Sandbox, from: &str) {
+    std::fs::remove_dir_all(home.home()).expect("removes");
+    std::fs::rename(home.path(from), home.home()).expect("renames");
+}
+
+#[test]
+fn a_home_from_a_backup_gets_what_is_missing_of_its_log_and_goes_on() {
+    let [a, b] = [(); 2].map(|()| Sandbox::new());
+    let _b = Running::start(&b, &[]);
+    let (_, known) = outgrown(&a, &b, || {
+        for name in ["x", "y"] {
+            write(&a, name);
+            a.ok(&["export", "data"]);
+        }
+    });
+    put_back(&a, "backup");
+    assert!(own(&a) < known);
+    let again = Running::start(&a, &[]);
+    // The entry of this start comes after all that it had lost.
+    until("it goes on", || (own(&a) > known).then_some(()));
+    write(&a, "z");
+    let root = a.ok(&["export", "data"]);
+    wait_for_all(&b, &a);
+    let vkey = a.ok(&["log", "vkey"]);
+    for (home, log) in [(&a, None), (&b, Some(origin(&a)))] {
+        let log: Vec<&str> = log.as_deref().into_iter().collect();
+        home.ok(&[&["log", "verify", "--vkey", &vkey], &log[..]].concat());
+        assert_eq!(home.run(&["log", "fork", "--json"]).objects().len(), 0);
+    }
+    let told = a.ok(&["log", "show"]);
+    assert!(told.contains(&format!("export  {root}")), "{told}");
+    assert_eq!(told.matches("export").count(), 3, "{told}");
+    again.stop();
+}
+
+#[test]
+fn a_home_that_is_behind_signs_nothing_until_the_latest_is_put_back() {
+    let [a, b] = [(); 2].map(|()| Sandbox::new());
+    let _b = Running::start(&b, &[]);
+    let (size, known) = outgrown(&a, &b, || {
+        write(&a, "x");
+        a.ok(&["export", "data"]);
+    });
     std::fs::rename(a.home(), a.path("latest")).expect("renames");
     std::fs::rename(a.path("backup"), a.home()).expect("renames");
-    let ended = ends(a.spawn(&["agent", "run"]));
-    ended.failed(3, &format!("others saw {known} entries of the log"));
-    assert!(own(&a) < known, "nothing was appended");
-    a.run(&[
+    // It heard of that, and nobody gives it the rest.
+    std::fs::remove_file(a.home().join("federation.txt")).expect("removes");
+    let seen = b.ok(&["log", "checkpoint", "--origin", &origin(&a)]) + "\n";
+    std::fs::write(a.home().join("log/own/behind"), seen).expect("writes");
+    let add = [
         "log",
         "auditor",
         "add",
         "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj",
-    ])
-    .failed(3, "others saw");
-    std::fs::remove_dir_all(a.home()).expect("removes");
-    std::fs::rename(a.path("latest"), a.home()).expect("renames");
+    ];
+    let others = format!("others saw {known} entries of the log");
+    a.run(&add).failed(3, &others);
+    ends(a.spawn(&["agent", "run"])).failed(3, &others);
+    assert!(own(&a) < known, "nothing was appended");
+    put_back(&a, "latest");
     let _a = Running::start(&a, &[]);
     let origin = origin(&a);
     until("it goes on", || (kept(&b, &origin) > size).then_some(()));
+}
+
+#[test]
+fn a_home_from_a_backup_without_the_keys_key_says_so() {
+    let [a, b] = [(); 2].map(|()| Sandbox::new());
+    let _b = Running::start(&b, &[]);
+    let (_, known) = outgrown(&a, &b, || {
+        a.ok(&["log", "key", "rotate"]);
+    });
+    copy(&a.home().join("log-2.key"), &a.path("log-2.key"));
+    put_back(&a, "backup");
+    let ended = ends(a.spawn(&["agent", "run"]));
+    ended.failed(1, "the home does not have key number 2 of its log");
+    assert_eq!(own(&a), known, "what the member has, and nothing more");
+    copy(&a.path("log-2.key"), &a.home().join("log-2.key"));
+    let again = Running::start(&a, &[]);
+    until("it goes on", || (own(&a) > known).then_some(()));
+    again.stop();
+    a.ok(&["log", "verify"]);
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! The rollback guard: what makes a node stop signing, for as long as it holds.
 //!
-//! `HOME/log/own/behind` is a checkpoint of the own log that others have and this home has not.
+//! `HOME/log/own/behind` is a checkpoint of the own log that others have and this home has not; an agent fetches what is missing, and
+//! takes it away then.
 //! `HOME/log/own/forked` is a proof that the log has two histories.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
 };
@@ -27,6 +28,18 @@ const NOTE_SIZE_MAX: u64 = 1 << 20;
 /// It cannot be written.
 pub(super) fn remember(home: &Path, seen: &SignedCheckpoint) -> Result<(), LogError> {
     write(&own_dir(home).join("behind"), &seen.to_string())
+}
+
+/// Forgets it: all of it is here.
+///
+/// # Errors
+/// It cannot be taken away.
+pub(super) fn forget(home: &Path) -> Result<(), LogError> {
+    let path = own_dir(home).join("behind");
+    match fs::remove_file(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path, e)),
+        _ => Ok(()),
+    }
 }
 
 /// Remembers that the own log was forked.

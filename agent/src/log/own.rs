@@ -4,7 +4,7 @@
 //! other entry, and kept. Then entries are signed and staged, a checkpoint over all of them is signed, and it
 //! takes the place of the one before. When that is durable, it is told.
 
-use std::path::Path;
+use std::{io, path::Path};
 
 use cid::Cid;
 use protocol::{
@@ -52,6 +52,12 @@ pub enum LogError {
     /// An entry is not the next of the log.
     #[error("the log is damaged")]
     Chain(#[from] ChainError),
+    /// The log goes by a key that is not in the home.
+    #[error("the home does not have key number {epoch} of its log")]
+    NoKey {
+        /// Number of the key.
+        epoch: u64,
+    },
     /// An entry of the log does not go with its keys.
     #[error("the log is damaged at entry {index}")]
     Keys {
@@ -223,13 +229,7 @@ impl<'a> OwnLog<'a> {
 
     /// The key that signs what comes next.
     pub(super) fn key(&self, chain: &Chain) -> Result<LogKey, LogError> {
-        let epoch = chain.keys().epoch();
-        let key = self.home.log_key(epoch).map_err(LogError::Key)?;
-        if key.public() == *chain.keys().key().public() {
-            Ok(key)
-        } else {
-            Err(LogError::OtherKey { epoch })
-        }
+        key_of(self.home, chain.keys())
     }
 
     /// Signs a checkpoint over all that is staged, unless there is one.
@@ -380,6 +380,25 @@ pub(super) fn go_on(
         whole.push(entry);
     }
     Ok(whole)
+}
+
+/// The key in a home that signs what comes next in its log.
+///
+/// # Errors
+/// It is not there, or another one is.
+pub(super) fn key_of(home: &Home, keys: &KeyHistory) -> Result<LogKey, LogError> {
+    let epoch = keys.epoch();
+    let key = match home.log_key(epoch) {
+        Err(HomeError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
+            return Err(LogError::NoKey { epoch });
+        }
+        key => key.map_err(LogError::Key)?,
+    };
+    if key.public() == *keys.key().public() {
+        Ok(key)
+    } else {
+        Err(LogError::OtherKey { epoch })
+    }
 }
 
 /// Whether the key of the log may sign more: not if it was seen to have signed what is not here, or to have forked it.

@@ -6,8 +6,9 @@ use std::{
 };
 
 use cid::Cid;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use protocol::log::entry::Action;
+use store::log::LogWriter;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
@@ -49,7 +50,7 @@ impl Recorder {
         let log = OwnLog::new(&home, session);
         let started = [Event::of(Action::AGENT_START)];
         let guard = match standing {
-            Some(standing) => Some((log.open(now_ms())?.0, standing)),
+            Some(standing) => Some((held(&log)?, standing)),
             None => {
                 log.record(now_ms(), &started)?;
                 None
@@ -61,9 +62,7 @@ impl Recorder {
             .spawn(move || {
                 let log = OwnLog::new(&home, session);
                 if let Some((held, standing)) = guard {
-                    let may = may_append(&standing);
-                    drop(held);
-                    if !may {
+                    if !may_append(&standing, held) {
                         return;
                     }
                     append(&log, &started, &told);
@@ -130,22 +129,48 @@ fn append(log: &OwnLog<'_>, batch: &[Event], told: &UnboundedSender<Told>) {
     }
 }
 
+/// The log, so that nobody else appends to it. Nothing, if it is known to be behind: then nobody may.
+fn held(log: &OwnLog<'_>) -> Result<Option<LogWriter>, LogError> {
+    match log.open(now_ms()) {
+        Ok((writer, _)) => Ok(Some(writer)),
+        Err(LogError::Behind { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Waits until a member agrees that the log is not longer than here, and then for what other members say; or, if none
-/// is there, not for long.
-fn may_append(standing: &Receiver<Standing>) -> bool {
+/// is there, not for long. If one has more, waits until that is here, however long that takes.
+fn may_append(standing: &Receiver<Standing>, mut held: Option<LogWriter>) -> bool {
     let mut deadline = Instant::now() + AGREEMENT_WAIT;
     let mut agreed = false;
+    let mut healing = held.is_none();
     loop {
-        match standing.recv_deadline(deadline) {
-            Ok(Standing::Agreed) if !agreed => {
+        let told = match healing {
+            true => standing.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            false => standing.recv_deadline(deadline),
+        };
+        match told {
+            Ok(Standing::Agreed) if !agreed && !healing => {
                 agreed = true;
                 deadline = Instant::now() + OTHERS_WAIT;
             }
             Ok(Standing::Agreed) => {}
+            Ok(Standing::Behind) => {
+                // Who fetches what is missing appends it. That it is missing is remembered, so that nobody else does.
+                held = None;
+                healing = true;
+            }
+            Ok(Standing::Healed) => {
+                healing = false;
+                agreed = true;
+                deadline = Instant::now() + OTHERS_WAIT;
+            }
             Ok(Standing::Stopped) => return false,
+            Err(RecvTimeoutError::Disconnected) if healing => return false,
             Err(_) => break,
         }
     }
+    drop(held);
     if !agreed {
         tracing::warn!(
             "no member of the federation could say whether it knows a later state of the log"

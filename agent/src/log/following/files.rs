@@ -140,7 +140,10 @@ impl Files {
                 _ => {}
             }
         }
-        self.hold(origin.clone(), writer);
+        // Others append to the own log as well.
+        if !covers || *origin != self.own {
+            self.hold(origin.clone(), writer);
+        }
         Ok(())
     }
 

@@ -39,7 +39,7 @@ pub(super) use files::forks;
 pub(crate) use port::{Ends, GossipId, Port, Say, Standing, Told, Verdict, gossip_id, port};
 
 use self::files::Files;
-use super::{LogError, behind, key::WitnessKey, now_ms, places::own_dir};
+use super::{LogError, behind, key::WitnessKey, now_ms, own::key_of, places::own_dir};
 use crate::{
     federation::{Federation, FederationError},
     home::Home,
@@ -47,6 +47,8 @@ use crate::{
 
 /// How often it is looked whether the own log grew, where nobody told of it.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long nothing may come of what is missing of the own log.
+const MISSING_WAIT: Duration = Duration::from_secs(60);
 /// Gossip that waits until it is known to be true, and is not passed on if there is more.
 const UNDECIDED_MAX: usize = 1024;
 
@@ -74,10 +76,14 @@ impl Following {
     ) -> Result<Self, LogError> {
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|_| LogError::Random)?;
-        let files = Files::new(home.path(), own.clone());
+        let mut files = Files::new(home.path(), own.clone());
+        let kept = files.load(own)?.ok_or(LogError::Empty)?;
+        let owed = behind::seen(home.path())?;
+        let owed = owed.map_or(0, |seen| seen.checkpoint_unverified().size());
         let config = Config {
             seed: u64::from_be_bytes(seed),
             own: Some(own.clone()),
+            owed,
             cosigned: Some(files.cosigned()?),
         };
         let mut follower = Follower {
@@ -98,11 +104,11 @@ impl Following {
             says: ends.says,
             standing,
             ended: Some(ended),
-            grown: None,
+            grown: kept.checkpoint.clone(),
+            owed,
+            missing: (owed > kept.edge.size()).then(Instant::now),
             size,
         };
-        let kept = follower.files.load(own)?.ok_or(LogError::Empty)?;
-        follower.grown = kept.checkpoint.clone();
         let witness = Box::new(follower.witness.key().clone());
         let member = Member {
             origin: own.clone(),
@@ -165,6 +171,10 @@ struct Follower {
     ended: Option<oneshot::Sender<LogError>>,
     /// The checkpoint of the own log that the replica knows.
     grown: Option<SignedCheckpoint>,
+    /// How many entries others have of it, if that is more.
+    owed: u64,
+    /// When something came last of what is missing of it, if anything is.
+    missing: Option<Instant>,
     /// Says how large the own log is, and when others may cosign it.
     size: watch::Sender<u64>,
 }
@@ -184,6 +194,12 @@ impl Follower {
             if self.wake_at.is_some_and(|at| at <= Instant::now()) {
                 self.wake_at = None;
                 self.handle(Input::Tick);
+            }
+            if self
+                .missing
+                .is_some_and(|since| since.elapsed() >= MISSING_WAIT)
+            {
+                self.end_behind();
             }
         }
     }
@@ -369,8 +385,13 @@ impl Follower {
                 entries,
                 checkpoint,
             } => match self.files.keep(&origin, first, &entries, &checkpoint) {
-                Ok(()) => inputs.push_back(Input::Kept { ticket }),
-                Err(error) => self.not_kept(ticket, origin, &error, inputs),
+                Ok(()) => {
+                    if origin == self.own {
+                        self.missing = Some(Instant::now());
+                    }
+                    inputs.push_back(Input::Kept { ticket });
+                }
+                Err(error) => self.not_kept(ticket, origin, error, inputs),
             },
             Effect::KeepFork {
                 ticket,
@@ -387,7 +408,8 @@ impl Follower {
             Effect::Frozen { origin } => {
                 tracing::error!(%origin, "a log was forked, and nothing more is taken of it");
             }
-            Effect::Behind { seen } => self.behind(&seen),
+            Effect::Behind { seen, heals } => self.behind(&seen, heals),
+            Effect::Healed => self.healed(),
             Effect::Agrees { .. } => drop(self.standing.try_send(Standing::Agreed)),
             Effect::Score { peer, because } => {
                 if let Some(peer) = self.numbers.get(&peer).copied() {
@@ -417,11 +439,14 @@ impl Follower {
         &mut self,
         ticket: Ticket,
         origin: Origin,
-        error: &LogError,
+        error: LogError,
         inputs: &mut VecDeque<Input>,
     ) {
-        tracing::error!(%origin, error = error as &dyn Error, "entries of a log are not kept");
+        tracing::error!(%origin, error = &error as &dyn Error, "entries of a log are not kept");
         inputs.push_back(Input::NotKept { ticket });
+        if origin == self.own {
+            return self.end(error);
+        }
         if matches!(error, LogError::Store(StoreError::LogFull { .. })) {
             return;
         }
@@ -499,18 +524,56 @@ impl Follower {
         }
     }
 
-    fn behind(&mut self, seen: &SignedCheckpoint) {
-        let size = self.grown.as_ref().map_or(0, |own| own.checkpoint().size());
-        let seen_size = seen.checkpoint().size();
+    fn behind(&mut self, seen: &SignedCheckpoint, heals: bool) {
+        self.owed = seen.checkpoint().size();
         if let Err(error) = behind::remember(&self.home, seen) {
-            tracing::error!(
-                error = &error as &dyn Error,
-                "it is not remembered what others saw of the log"
+            return self.end(error);
+        }
+        if !heals {
+            return self.end_behind();
+        }
+        if self.missing.is_none() {
+            tracing::warn!(
+                seen = self.owed,
+                size = self.own_size(),
+                "others have more of the log: it is fetched, and nothing is signed before it is here"
             );
         }
+        self.missing = Some(Instant::now());
+        let _ = self.standing.try_send(Standing::Behind);
+    }
+
+    /// All that others have of the own log is here.
+    fn healed(&mut self) {
+        self.missing = None;
+        match self.own_is_whole() {
+            Ok(size) => {
+                tracing::info!(size, "the log is whole again");
+                let _ = self.standing.try_send(Standing::Healed);
+            }
+            Err(error) => self.end(error),
+        }
+    }
+
+    /// Whether the own log can go on. Nothing is behind any more then.
+    fn own_is_whole(&mut self) -> Result<u64, LogError> {
+        let home = Home::open(&self.home).map_err(LogError::Key)?;
+        let kept = self.files.load(&self.own)?.ok_or(LogError::Empty)?;
+        behind::forget(&self.home)?;
+        key_of(&home, &kept.keys)?;
+        Ok(kept.edge.size())
+    }
+
+    fn own_size(&self) -> u64 {
+        let own = self.replica.checkpoint(&self.own);
+        own.map_or(0, |own| own.checkpoint().size())
+    }
+
+    fn end_behind(&mut self) {
+        self.missing = None;
         self.end(LogError::Behind {
-            seen: seen_size,
-            size,
+            seen: self.owed,
+            size: self.own_size(),
         });
     }
 

@@ -113,7 +113,11 @@ pub(crate) struct Port {
 pub(crate) enum Standing {
     /// A member has no more of it than there is.
     Agreed,
-    /// One has more, or it was forked.
+    /// One has more, which is being fetched.
+    Behind,
+    /// All of that is here.
+    Healed,
+    /// It was forked, or what is missing cannot be had.
     Stopped,
 }
 

@@ -61,6 +61,8 @@ pub struct Config {
     pub seed: u64,
     /// The node's own log.
     pub own: Option<Origin>,
+    /// How many entries of it others have, as [`Effect::Behind`] said before; 0 if that did not say so.
+    pub owed: u64,
     /// The last checkpoint that the node cosigned of each log, if it is a witness: of every log that it ever
     /// cosigned one of.
     pub cosigned: Option<BTreeMap<Origin, SignedCheckpoint>>,
@@ -175,6 +177,11 @@ pub enum Input {
         /// What is wanted.
         request: Box<AddCheckpoint>,
     },
+    /// A log signed this, as somebody says who is no peer.
+    Seen {
+        /// The checkpoint, by a key of the log that counts.
+        checkpoint: Box<SignedCheckpoint>,
+    },
     /// The time of the last [`Effect::Wake`] has come.
     Tick,
 }
@@ -270,11 +277,16 @@ pub enum Effect {
         origin: Origin,
     },
     /// The own log signed something that it does not have: the disk was rolled back, or its key is used elsewhere.
-    /// Nothing may be signed with it any more. Said once.
+    /// Nothing may be signed with it until [`Effect::Healed`]. Said again of what is larger.
     Behind {
         /// What others saw of it.
         seen: SignedCheckpoint,
+        /// Whether what is missing is fetched. If the log grew here since the start, it is not, as it would not
+        /// follow from that.
+        heals: bool,
     },
+    /// The own log has all again that it was seen to have, and that any peer says it has. All of it is durable.
+    Healed,
     /// A peer has no more of the own log than there is. After a start, nothing is to be appended before some peers
     /// said so, and some time has passed, in which they get what they only heard of.
     Agrees {

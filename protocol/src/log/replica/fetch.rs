@@ -202,12 +202,15 @@ impl Replica {
 
     fn take_longer(&mut self, origin: &Origin, longer: Longer, range: &Range) {
         let checkpoint = self.trimmed_by(&longer.keys, longer.checkpoint.clone());
+        if self.own.as_ref() == Some(origin) {
+            self.behind(&checkpoint);
+            if self.stopped {
+                return;
+            }
+        }
         let Some(log) = self.logs.get_mut(origin) else {
             return;
         };
-        if log.own {
-            return self.behind(checkpoint);
-        }
         if let Some(other) = log.contradicts(&checkpoint).cloned() {
             return self.apart(origin, &other, &checkpoint, Vec::new());
         }

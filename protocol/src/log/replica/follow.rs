@@ -69,8 +69,15 @@ impl Replica {
             return;
         }
         if log.own && said.size() > log.size() {
-            return self.behind(signed);
+            self.behind(&signed);
         }
+        let Some(log) = self
+            .logs
+            .get_mut(origin)
+            .filter(|log| !log.own || !self.stopped)
+        else {
+            return;
+        };
         if let Some(other) = log.contradicts(&signed).cloned() {
             return self.apart(origin, &other, &signed, Vec::new());
         }
@@ -135,9 +142,29 @@ impl Replica {
     }
 
     /// The own log signed what it does not have.
-    pub(super) fn behind(&mut self, seen: SignedCheckpoint) {
-        if !std::mem::replace(&mut self.stopped, true) {
-            self.out.push(Effect::Behind { seen });
+    pub(super) fn behind(&mut self, seen: &SignedCheckpoint) {
+        let size = seen.checkpoint().size();
+        if self.stopped || size <= self.owed {
+            return;
+        }
+        self.owed = size;
+        self.stopped = self.signs;
+        self.out.push(Effect::Behind {
+            seen: seen.clone(),
+            heals: !self.stopped,
+        });
+    }
+
+    /// The own log may have all again that it was seen to have.
+    pub(super) fn heal(&mut self) {
+        let own = self.own.as_ref().and_then(|own| self.logs.get(own));
+        let Some(log) = own.filter(|_| self.owed > 0 && !self.stopped) else {
+            return;
+        };
+        let is_whole = log.size() >= self.owed && log.size() == log.edge.size();
+        if is_whole && !log.is_longer() && !log.asking && !log.keeping {
+            self.owed = 0;
+            self.out.push(Effect::Healed);
         }
     }
 

@@ -90,6 +90,10 @@ pub struct Replica {
     own: Option<Origin>,
     /// Whether nothing may be signed with the own log's key any more.
     stopped: bool,
+    /// How many entries the own log has to have before anything is signed, if that is more than it has.
+    owed: u64,
+    /// Whether the own log grew here since the start.
+    signs: bool,
     logs: BTreeMap<Origin, Log>,
     peers: BTreeMap<Peer, PeerState>,
     /// Of the members that are witnesses.
@@ -119,6 +123,8 @@ impl Replica {
         Self {
             own: config.own,
             stopped: false,
+            owed: config.owed,
+            signs: false,
             logs: BTreeMap::new(),
             peers: BTreeMap::new(),
             witnesses: Vec::new(),
@@ -143,6 +149,7 @@ impl Replica {
     pub fn handle(&mut self, now_ms: u64, input: Input) -> Vec<Effect> {
         self.take(now_ms, input);
         self.ask(now_ms);
+        self.heal();
         let deadline = self.deadline();
         if deadline != self.woken_ms {
             self.woken_ms = deadline;
@@ -216,6 +223,11 @@ impl Replica {
                 }
             }
             Input::AddCheckpoint { call, request } => self.add_checkpoint(call, *request),
+            Input::Seen { checkpoint } => {
+                let origin = checkpoint.checkpoint().origin().clone();
+                let signed = self.trimmed(&origin, *checkpoint);
+                self.seen(&origin, signed);
+            }
             Input::Tick => self.tick(now),
         }
     }
@@ -256,11 +268,13 @@ impl Replica {
         let Some(log) = self.logs.get_mut(kept.keys.origin()).filter(|log| log.own) else {
             return;
         };
+        self.signs |= kept.edge.size() > log.edge.size();
+        self.stopped |= self.signs && self.owed > 0;
         log.keys = Some(kept.keys);
         log.edge = kept.edge;
         if let Some(checkpoint) = kept.checkpoint {
             log.reach(checkpoint.clone());
-            if self.stopped {
+            if self.stopped || self.owed > 0 {
                 return;
             }
             let message = Message::Announce(checkpoint.into());

@@ -124,6 +124,7 @@ impl Replica {
         if let Some(own) = self.own.as_ref().and_then(|own| self.logs.get(own))
             && all
             && !self.stopped
+            && self.owed == 0
             && !own.is_longer()
         {
             self.out.push(Effect::Agrees { peer });

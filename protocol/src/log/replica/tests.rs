@@ -388,7 +388,7 @@ fn proofs_by_former_keys_are_kept_and_not_held_against_the_log() {
 }
 
 #[test]
-fn a_node_whose_own_log_was_rolled_back_stops_even_if_it_forgot_its_key() {
+fn a_node_whose_own_log_was_rolled_back_signs_nothing_until_it_has_what_others_have() {
     let has = log(3, 0);
     let mut lost = log(3, 0);
     lost.rotate(2);
@@ -409,16 +409,78 @@ fn a_node_whose_own_log_was_rolled_back_stops_even_if_it_forgot_its_key() {
     assert_eq!(effects, [Effect::Agrees { peer: PEER }]);
     let effects = say(&mut replica, 0, frontiers(vec![signed(&lost).into()]));
     let request = asked(&effects).expect("asked for what it is");
-    let seen = Effect::Behind {
+    let seen = |heals| Effect::Behind {
         seen: signed(&lost),
+        heals,
     };
-    let effects = say(&mut replica, 0, range(&lost, request.id, 3, 9));
-    assert!(effects.contains(&seen) && asked(&effects).is_none());
-    // Once, and nothing is told of the log any more.
+    let effects = say(&mut replica, 0, range(&lost, request.id, 3, 1));
+    assert!(effects.contains(&seen(true)));
+    let ticket = ticket(&effects).expect("to be kept");
+    let effects = replica.handle(0, Input::Kept { ticket });
+    let request = asked(&effects).expect("asked for the rest");
+    // Said once, and nobody agrees before all of it is here.
     let effects = say(&mut replica, 0, frontiers(vec![signed(&lost).into()]));
-    assert!(!effects.contains(&seen) && asked(&effects).is_none());
-    let grown = Box::new(kept(&log(4, 7)));
-    assert!(!announced(&replica.handle(0, Input::Grew { kept: grown })));
+    assert_eq!(effects, []);
+    let effects = say(&mut replica, 0, range(&lost, request.id, 4, 9));
+    let ticket = self::ticket(&effects).expect("to be kept");
+    assert!(!effects.contains(&Effect::Healed));
+    let effects = replica.handle(0, Input::Kept { ticket });
+    assert!(effects.contains(&Effect::Healed));
+    let effects = say(&mut replica, 0, frontiers(vec![signed(&lost).into()]));
+    assert_eq!(effects, [Effect::Agrees { peer: PEER }]);
+}
+
+#[test]
+fn a_node_that_signed_since_its_start_stops_when_others_have_more() {
+    let has = log(3, 0);
+    let config = Config {
+        own: Some(has.chain.keys().origin().clone()),
+        ..Config::default()
+    };
+    let mut replica = following(Some(&has), &has, config);
+    let kept_of = |size| Input::Grew {
+        kept: Box::new(kept(&log(size, 0))),
+    };
+    assert!(announced(&replica.handle(0, kept_of(4))));
+    let elsewhere = Input::Seen {
+        checkpoint: Box::new(signed(&log(6, 0))),
+    };
+    let seen = Effect::Behind {
+        seen: signed(&log(6, 0)),
+        heals: false,
+    };
+    assert_eq!(replica.handle(0, elsewhere), [seen]);
+    assert_eq!(say(&mut replica, 0, announce(&log(7, 0))), []);
+    assert!(!announced(&replica.handle(0, kept_of(5))));
+}
+
+#[test]
+fn what_was_owed_before_a_start_is_owed_after_it() {
+    let (has, lost) = (log(3, 0), log(5, 0));
+    let config = |owed| Config {
+        own: Some(has.chain.keys().origin().clone()),
+        owed,
+        ..Config::default()
+    };
+    // The latest was put back meanwhile.
+    let mut replica = Replica::new(config(3));
+    let follow = Input::Follow {
+        member: member(&has, Vec::new()),
+        kept: Some(Box::new(kept(&has))),
+    };
+    assert_eq!(replica.handle(0, follow), [Effect::Healed]);
+    let mut replica = following(Some(&has), &has, config(5));
+    let effects = say(&mut replica, 0, announce(&lost));
+    let request = asked(&effects).expect("asked for the rest");
+    let effects = say(&mut replica, 0, range(&lost, request.id, 3, 9));
+    assert!(
+        !effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Behind { .. }))
+    );
+    let ticket = ticket(&effects).expect("to be kept");
+    let effects = replica.handle(0, Input::Kept { ticket });
+    assert!(effects.contains(&Effect::Healed));
 }
 
 #[test]

@@ -70,6 +70,8 @@ pub(crate) struct Node {
     agreed: BTreeSet<Peer>,
     started: u64,
     pub(crate) stopped: bool,
+    /// How much of its own log others have, as it remembers.
+    owed: u64,
     publishing: bool,
     /// Its clock: an offset, and how many millionths it runs fast.
     offset_ms: u64,
@@ -173,6 +175,7 @@ pub(crate) struct World {
     pub(crate) latencies: Vec<u64>,
     pub(crate) scores: BTreeMap<(usize, Misbehaviour), u64>,
     pub(crate) behind: Vec<usize>,
+    pub(crate) healed: usize,
     /// A digest of everything that happened.
     trace: DefaultHasher,
     calls: BTreeMap<u64, usize>,
@@ -223,6 +226,7 @@ impl World {
                 agreed: BTreeSet::new(),
                 started: 0,
                 stopped: false,
+                owed: 0,
                 publishing: false,
                 offset_ms: random.below(1 << 40),
                 fast_ppm: random.below(20_000),
@@ -249,6 +253,7 @@ impl World {
             latencies: Vec::new(),
             scores: BTreeMap::new(),
             behind: Vec::new(),
+            healed: 0,
             trace: DefaultHasher::new(),
             calls: BTreeMap::new(),
             witness_roles,
@@ -344,6 +349,7 @@ impl World {
                 if let Some(backup) = self.nodes[node].backup.take().filter(|_| seen && !up) {
                     // Nobody keeps fork proofs and the memory of a witness in backups only: they are for ever.
                     self.nodes[node].disk.logs = backup.logs;
+                    self.nodes[node].owed = 0;
                 }
             }
             Event::Reset(a, b) => {
@@ -370,6 +376,7 @@ impl World {
         state.up = true;
         state.life += 1;
         state.agreed.clear();
+        state.stopped = state.owed > 0;
         state.started = self.now;
         state.heard.clear();
         state.told.clear();
@@ -377,6 +384,7 @@ impl World {
         state.replica = Replica::new(Config {
             seed,
             own,
+            owed: state.owed,
             cosigned: (self.witness_roles.contains_key(&node)).then(|| state.disk.cosigned.clone()),
         });
         for log in 0..self.logs.len() {
@@ -498,9 +506,18 @@ impl World {
                     "node {node} accuses the honest log {log}"
                 );
             }
-            Effect::Behind { .. } => {
-                self.nodes[node].stopped = true;
+            Effect::Behind { seen, .. } => {
+                let state = &mut self.nodes[node];
+                state.owed = seen.checkpoint().size();
+                state.stopped = true;
+                state.agreed.clear();
                 self.behind.push(node);
+            }
+            Effect::Healed => {
+                let state = &mut self.nodes[node];
+                state.owed = 0;
+                state.stopped = false;
+                self.healed += 1;
             }
             Effect::Agrees { peer } => {
                 self.nodes[node].agreed.insert(peer);
