@@ -126,7 +126,7 @@ impl Daemon {
         let origin = match OwnLog::new(home, session).record(now_ms(), &[]) {
             Ok(recorded) => Origin::new(recorded.vkey.name()).map_err(LogError::from)?,
             // Members may have what is missing.
-            Err(LogError::Behind { .. }) if !alone => {
+            Err(LogError::Behind { .. } | LogError::Doubted { .. }) if !alone => {
                 let own = open_own(home.path())?.ok_or(LogError::Empty)?;
                 keys_of(&own)?.origin().clone()
             }

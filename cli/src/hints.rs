@@ -348,6 +348,9 @@ fn about_log(error: &LogError) -> Option<Advice> {
         LogError::OtherKey { .. } => failed(
             "put back the key `log-N.key` of this number; never make another home of the same name",
         ),
+        LogError::Doubted { .. } | LogError::Denied { .. } => unverified(
+            "it does not show what it saw, so that it may be wrong. If the home was restored from an older backup, `souverain agent run` fetches what is missing from members of its federation; or put back the latest copy of the home. `souverain log cosign` asks the witness again, and `souverain log policy FILE` takes it out of the policy. Nothing is signed until then",
+        ),
         LogError::NoKey { .. } => failed(
             "put back the key `log-N.key` of this number; if it is lost, `souverain log key recover` takes the log back with its recovery key",
         ),

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use agent::{
     control::Client,
     home::Home,
-    log::{Event, OwnLog, now_ms},
+    log::{self, Event, OwnLog, now_ms},
 };
 use cid::Cid;
 use protocol::log::entry::{Action, Outcome};
@@ -40,8 +40,14 @@ impl Trail {
         }
     }
 
-    /// Says what is about to be done in a home.
+    /// Says what is about to be done in a home, unless others know more of its log: then nothing is to be done.
     pub(crate) fn begin(&self, home: &Home, action: Action) -> Result<(), CliError> {
+        log::ask_others(home)?;
+        self.begin_unasked(home, action)
+    }
+
+    /// The same, of what is done all the same: then others are asked when it is.
+    pub(crate) fn begin_unasked(&self, home: &Home, action: Action) -> Result<(), CliError> {
         let home = Home::open(home.path())?;
         let event = Event::of(action);
         *self.begun.borrow_mut() = Some(Begun { home, event });
@@ -99,6 +105,7 @@ impl Trail {
     }
 
     fn record(&self, begun: &Begun) -> Result<(), CliError> {
+        log::ask_others(&begun.home)?;
         let log = OwnLog::new(&begun.home, self.session.into_bytes());
         log.record(now_ms(), std::slice::from_ref(&begun.event))?;
         if let Some(agent) = Client::connect(begun.home.path())

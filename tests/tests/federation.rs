@@ -244,6 +244,37 @@ fn a_home_from_a_backup_gets_what_is_missing_of_its_log_and_goes_on() {
 }
 
 #[test]
+fn a_verb_that_runs_alone_asks_the_members_first_and_gets_what_is_missing() {
+    let [a, b] = [(); 2].map(|()| Sandbox::new());
+    let _b = Running::start(&b, &[]);
+    let (_, known) = outgrown(&a, &b, || {
+        write(&a, "x");
+        a.ok(&["export", "data"]);
+    });
+    put_back(&a, "backup");
+    write(&a, "y");
+    a.ok(&["export", "data"]);
+    assert_eq!(own(&a), known + 1, "it comes after all that was lost");
+    // Nobody is asked again.
+    let began = Instant::now();
+    let again = a.run(&["export", "data"]).succeeded();
+    assert!(!again.stderr.contains("nobody could say"), "{again:#?}");
+    assert!(began.elapsed() < Duration::from_secs(2), "{again:#?}");
+    let _a = Running::start(&a, &[]);
+    wait_for_all(&b, &a);
+    b.ok(&[
+        "log",
+        "verify",
+        &origin(&a),
+        "--vkey",
+        &a.ok(&["log", "vkey"]),
+    ]);
+    for home in [&a, &b] {
+        assert_eq!(home.run(&["log", "fork", "--json"]).objects().len(), 0);
+    }
+}
+
+#[test]
 fn a_home_that_is_behind_signs_nothing_until_the_latest_is_put_back() {
     let [a, b] = [(); 2].map(|()| Sandbox::new());
     let _b = Running::start(&b, &[]);
@@ -316,6 +347,8 @@ fn two_histories_are_proven_to_all_and_the_log_is_frozen() {
     // Another one, as long, by the same key, out of sight of all who could object.
     std::fs::rename(a.home(), a.path("one")).expect("renames");
     std::fs::rename(a.path("other"), a.home()).expect("renames");
+    let federation = a.home().join("federation.txt");
+    std::fs::rename(&federation, a.path("aside")).expect("renames");
     for n in 0.. {
         if own(&a) > size {
             break;
@@ -323,6 +356,7 @@ fn two_histories_are_proven_to_all_and_the_log_is_frozen() {
         write(&a, &format!("other {n}"));
         a.ok(&["export", "data"]);
     }
+    std::fs::rename(a.path("aside"), &federation).expect("renames");
     let ended = ends(a.spawn(&["agent", "run"]));
     ended.failed(3, "the log was forked");
     let (origin, vkey) = (origin(&a), a.ok(&["log", "vkey"]));

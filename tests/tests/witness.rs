@@ -169,12 +169,95 @@ fn a_log_is_cosigned_by_the_witness_of_others_and_a_home_from_a_backup_is_found_
         (behind.code, &behind.objects()[0]["seen"]),
         (Some(3), &Value::from(last))
     );
+    let said = format!("lite says that it cosigned {last} entries of the log");
+    let _refused = backup.run(&["export", "nothing-there"]).failed(3, &said);
+    // Nobody has to have asked before.
+    let _refused = other.run(&["export", "nothing-there"]).failed(3, &said);
+    assert_eq!(size_of(&other), first, "nothing was signed");
+    // Who cannot be believed is taken out of the policy.
+    let policy = other.home().join("log/policy.txt");
+    fs::rename(&policy, other.path("aside")).expect("renames");
     grow(&other, 4);
+    fs::rename(other.path("aside"), &policy).expect("renames");
     let forked = other.run(&["log", "cosign"]);
     let _forked = forked.failed(
         3,
         &format!("it cosigned {last} other entries of this log before"),
     );
+    let refused = other.run(&["export", "nothing-there"]);
+    let _refused = refused.failed(3, "which are not those of the home");
+    drop(witness);
+    let refused = other.run(&["export", "nothing-there"]);
+    let _refused = refused.failed(3, "which are not those of the home");
+    let nobody = other.path("nobody.txt");
+    fs::write(
+        &nobody,
+        "quorum none
+",
+    )
+    .expect("writes");
+    other.ok(&["log", "policy", "nobody.txt"]);
+    grow(&other, 1);
+    // Where nobody can be asked, a node works all the same.
+    let alone = sandbox.run(&["export", "nothing-there"]).failed(1, "");
+    assert!(!alone.stderr.contains("nobody could say"), "{alone:#?}");
+    let moved = copy_of(&sandbox);
+    let alone = moved.run(&["export", "nothing-there"]).failed(1, "");
+    assert!(alone.stderr.contains("nobody could say"), "{alone:#?}");
+}
+
+#[test]
+fn what_a_witness_shows_stops_a_home_from_a_backup_for_good() {
+    let sandbox = logged();
+    let agent = Running::start(&sandbox, &[]);
+    let ours = Witness::of(&sandbox);
+    agent.stop();
+    let policy = format!(
+        "witness ours {} {}
+quorum ours
+",
+        ours.key,
+        ours.url()
+    );
+    fs::write(sandbox.path("policy.txt"), policy).expect("writes");
+    sandbox.ok(&["log", "policy", "policy.txt"]);
+    sandbox.ok(&["log", "cosign"]);
+    let [backup, other] = [(); 2].map(|()| copy_of(&sandbox));
+    for home in [&backup, &other] {
+        // As a member it would give what is missing.
+        fs::remove_file(home.home().join("federation.txt")).expect("removes");
+    }
+    grow(&sandbox, 1);
+    sandbox.ok(&["log", "cosign"]);
+    let last = size_of(&sandbox);
+    let others = format!(
+        "others saw {last} entries of the log, and the home has {}",
+        last - 1
+    );
+    let _refused = backup.run(&["export", "nothing-there"]).failed(3, &others);
+    // Out of sight.
+    let policy = other.home().join("log/policy.txt");
+    fs::rename(&policy, other.path("aside")).expect("renames");
+    grow(&other, 2);
+    fs::rename(other.path("aside"), &policy).expect("renames");
+    let _forked = other
+        .run(&["export", "nothing-there"])
+        .failed(3, "the log was forked");
+    let proof = other.home().join("log/own/forked");
+    other.ok(&[
+        "log",
+        "fork",
+        text(&proof),
+        "--vkey",
+        &other.ok(&["log", "vkey"]),
+    ]);
+    let listed = other.run(&["log", "fork", "--json"]).succeeded().objects();
+    assert_eq!(listed[0]["accuses_log"], true);
+    ours.stop();
+    for (home, error) in [(&backup, &*others), (&other, "the log was forked")] {
+        let _refused = home.run(&["export", "nothing-there"]).failed(3, error);
+    }
+    assert_eq!(size_of(&backup), last - 1);
 }
 
 /// Proofs and bundles carry the cosignature, which is enough for the policy.

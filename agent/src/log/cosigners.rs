@@ -16,8 +16,8 @@ use tokio::{
 };
 
 use super::{
-    LogError, OwnPolicy, Witness,
-    cosigning::{Way, ask_all, client, keep_cosignatures},
+    Answers, LogError, OwnPolicy, Witness, behind,
+    cosigning::{CosignError, WITNESS_WAIT, Way, ask_all, client, keep_cosignatures},
     following::Told,
     keys_of, open_own,
     own::signed_head,
@@ -90,7 +90,10 @@ async fn once(home: &Path, node: &Handle, told: &UnboundedSender<Told>) -> Resul
         .map(|(key, peer)| (*key, Way::Member(node, *peer)));
     let ways: Vec<_> = by_node.chain(by_web).collect();
     let keys: Vec<CosignerKey> = ways.iter().map(|(key, _)| (*key).clone()).collect();
-    let (checkpoint, answers) = ask_all(&reader, ways).await?;
+    let (checkpoint, mut answers) = ask_all(&reader, ways, WITNESS_WAIT).await?;
+    let said = answers.split_off(members.len());
+    heed_all(home, told, &named, &said)?;
+    answers.extend(said);
     let mut lines = Vec::new();
     for (key, answer) in keys.into_iter().zip(answers) {
         match answer {
@@ -127,4 +130,39 @@ async fn once(home: &Path, node: &Handle, told: &UnboundedSender<Told>) -> Resul
         let _ = told.send(Told::Grew);
     }
     Ok(!missing)
+}
+
+/// Remembers what the witnesses of the policy saw that is not here, and tells who follows the log of it. (Members tell each
+/// other of what they have.)
+fn heed_all(
+    home: &Path,
+    told: &UnboundedSender<Told>,
+    named: &[Witness],
+    said: &Answers,
+) -> Result<(), LogError> {
+    behind::heed(home, named, said)?;
+    let shown = said.iter().find_map(|answer| match answer {
+        Err(CosignError::Behind { shown, .. }) => shown.clone(),
+        Err(CosignError::Forked { proof, .. }) => {
+            let (shown, _) = proof.as_deref()?;
+            Some(Box::new(shown.clone()))
+        }
+        _ => None,
+    });
+    // Nobody listens any more when the agent ends.
+    if let Some(shown) = shown {
+        let _ = told.send(Told::Shown(shown));
+    }
+    let size = open_own(home)?.map_or(0, |own| own.head().size);
+    match behind::may_sign(home, size) {
+        Err(
+            error @ (LogError::Doubted { .. } | LogError::Denied { .. } | LogError::Forked { .. }),
+        ) => {
+            let _ = told.send(Told::Doubted(error));
+            Ok(())
+        }
+        // Who follows the log was told, or knows.
+        Ok(()) | Err(LogError::Behind { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }

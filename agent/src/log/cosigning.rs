@@ -1,30 +1,35 @@
 //! Has witnesses cosign the node's own log, over HTTP as <https://c2sp.org/tlog-witness> has it.
 //!
 //! Nothing is remembered of what a witness cosigned last: it says so itself, and is given the proof from there. That is
-//! also how a node hears that it was put back from a backup.
+//! also how a node hears that it was put back from a backup. A witness that says so is asked what it cosigned, which the
+//! log signed: that is no word of the witness alone.
 
 use std::{path::Path, time::Duration};
 
+use data_encoding::HEXLOWER;
 use libp2p::{
     PeerId,
     futures::{StreamExt, stream},
 };
 use protocol::{
     log::{
-        checkpoint::{Checkpoint, SignedCheckpoint},
+        checkpoint::{Checkpoint, SignedCheckpoint, UnverifiedCheckpoint},
         cosignature::{self, CosignatureError, CosignerKey},
+        fork::{Blame, Evidence, Fork, Signer},
+        keys::KeyHistory,
         replica::AddCheckpoint,
-        tree::prove_consistency,
+        tree::{prove_consistency, prove_prefix},
         witness::{ANSWER_SIZE_MAX, Said, WitnessError},
     },
     note::{NoteError, SignatureLine},
 };
-use reqwest::{Client, Url};
+use reqwest::{Client, RequestBuilder, Url};
+use sha2::{Digest, Sha256};
 use store::{
     StoreError,
     log::{LogReader, LogWriter},
 };
-use tokio::runtime::Builder;
+use tokio::{runtime::Builder, time::timeout};
 
 use super::{
     LogError,
@@ -37,6 +42,8 @@ use crate::{node::Handle, web};
 const ANSWER_WAIT: Duration = Duration::from_secs(20);
 /// Witnesses that are asked at the same time.
 const ASKED_MAX: usize = 32;
+/// How long it may take with one witness, all its answers together.
+pub(super) const WITNESS_WAIT: Duration = Duration::from_secs(60);
 /// Times that a witness is asked: it says what it cosigned last, and then others may have it cosign more.
 const TIMES_MAX: usize = 3;
 
@@ -74,13 +81,20 @@ pub enum CosignError {
         seen: u64,
         /// How many there are.
         size: u64,
+        /// What it cosigned, signed by the log, if it shows it.
+        shown: Option<Box<SignedCheckpoint>>,
     },
     /// It cosigned another history of the log.
     #[error("it cosigned {seen} other entries of this log before")]
     Forked {
         /// How many it cosigned.
         seen: u64,
+        /// What it cosigned, signed by the log, if it shows it, and the proof that it does not go with what there is.
+        proof: Option<Box<(SignedCheckpoint, Fork)>>,
     },
+    /// It takes too long.
+    #[error("it takes too long")]
+    Slow,
     /// Others have it cosign the log at the same time.
     #[error("the log is cosigned for others at the same time")]
     Overtaken,
@@ -122,14 +136,24 @@ pub fn cosign(
     reader: &LogReader,
     witnesses: &[Witness],
 ) -> Result<(Checkpoint, Answers), LogError> {
+    cosign_within(reader, witnesses, WITNESS_WAIT)
+}
+
+/// The same, with less patience.
+pub(super) fn cosign_within(
+    reader: &LogReader,
+    witnesses: &[Witness],
+    patience: Duration,
+) -> Result<(Checkpoint, Answers), LogError> {
     let client = client()?;
     let witnesses = witnesses.iter().map(|Witness { key, url }| {
         let way = Way::Web(&client, url);
         (key, way)
     });
+    let witnesses = witnesses.collect();
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|cause| LogError::Client(cause.into()))?;
-    runtime.block_on(ask_all(reader, witnesses.collect()))
+    runtime.block_on(async { ask_all(reader, witnesses, patience).await })
 }
 
 pub(super) fn client() -> Result<Client, LogError> {
@@ -144,6 +168,7 @@ pub(super) fn client() -> Result<Client, LogError> {
 pub(super) async fn ask_all(
     reader: &LogReader,
     witnesses: Vec<(&CosignerKey, Way<'_>)>,
+    patience: Duration,
 ) -> Result<(Checkpoint, Answers), LogError> {
     let keys = keys_of(reader)?;
     let checkpoint = signed_head(reader, &keys)?;
@@ -154,10 +179,11 @@ pub(super) async fn ask_all(
     let asking = witnesses.into_iter().map(|(key, way)| Asking {
         way,
         reader,
+        keys: &keys,
         checkpoint: &checkpoint,
         key,
     });
-    let answers: Vec<_> = asking.map(Asking::ask).collect();
+    let answers: Vec<_> = asking.map(|asking| asking.ask_within(patience)).collect();
     let answers = stream::iter(answers).buffered(ASKED_MAX).collect().await;
     Ok((checkpoint.checkpoint().clone(), answers))
 }
@@ -201,11 +227,17 @@ pub(super) enum Way<'a> {
 struct Asking<'a> {
     way: Way<'a>,
     reader: &'a LogReader,
+    keys: &'a KeyHistory,
     checkpoint: &'a SignedCheckpoint,
     key: &'a CosignerKey,
 }
 
 impl Asking<'_> {
+    async fn ask_within(self, patience: Duration) -> Result<SignatureLine, CosignError> {
+        let answer = timeout(patience, self.ask()).await;
+        answer.unwrap_or(Err(CosignError::Slow))
+    }
+
     async fn ask(self) -> Result<SignatureLine, CosignError> {
         let size = self.checkpoint.checkpoint().size();
         let mut old_size = 0;
@@ -219,20 +251,74 @@ impl Asking<'_> {
             match self.send(request.to_string()).await? {
                 Said::Cosigned(lines) => return self.find(lines),
                 Said::Conflict { size: seen } if seen > size => {
-                    return Err(CosignError::Behind { seen, size });
+                    let shown = self.shown().await.filter(|shown| {
+                        // A rotation among what is missing is not known of here: then it is not known who signed.
+                        shown.checkpoint().size() > size
+                    });
+                    let shown = shown.map(Box::new);
+                    return Err(CosignError::Behind { seen, size, shown });
                 }
                 // As the specification had it once, if the roots differ.
                 Said::Conflict { size: seen } if seen == size && old_size == size => {
-                    return Err(CosignError::Forked { seen });
+                    return Err(self.forked(seen).await);
                 }
                 Said::Conflict { size: seen } => old_size = seen,
                 Said::Refused { status: 422 } if old_size > 0 => {
-                    return Err(CosignError::Forked { seen: old_size });
+                    return Err(self.forked(old_size).await);
                 }
                 Said::Refused { status } => return Err(CosignError::Refused { status }),
             }
         }
         Err(CosignError::Overtaken)
+    }
+
+    /// What the witness cosigned last of this log, if it shows that, and the log signed it.
+    async fn shown(&self) -> Option<SignedCheckpoint> {
+        let Way::Web(client, url) = self.way else {
+            // Members tell one another anyway.
+            return None;
+        };
+        let origin = self.checkpoint.checkpoint().origin();
+        let hash = HEXLOWER.encode(&Sha256::digest(origin.as_str()));
+        let asked = client.get(format!("{}/{hash}/checkpoint", prefix(url)));
+        let (status, note) = read(asked).await.ok()?;
+        let shown = UnverifiedCheckpoint::parse(&note).ok()?;
+        let (_, shown) = self.keys.verify(&shown).ok()?;
+        (status == 200).then_some(shown)
+    }
+
+    /// The witness cosigned another history: perhaps it shows that the log signed it.
+    async fn forked(&self, seen: u64) -> CosignError {
+        let shown = self.shown().await;
+        let proof = shown.and_then(|shown| {
+            let fork = self.contradiction(&shown)?;
+            Some(Box::new((shown, fork)))
+        });
+        CosignError::Forked { seen, proof }
+    }
+
+    /// The proof that a checkpoint of the log does not go with what there is, if it does not.
+    fn contradiction(&self, shown: &SignedCheckpoint) -> Option<Fork> {
+        let own = self.checkpoint;
+        let (seen, size) = (shown.checkpoint().size(), own.checkpoint().size());
+        let checkpoints = [shown, own].map(|signed| signed.clone().into());
+        let evidence = if seen == size {
+            Evidence::Roots(checkpoints)
+        } else {
+            let node = |level, index| self.reader.node(level, index);
+            let hashes: Result<_, StoreError> = prove_prefix(seen, size, node);
+            Evidence::Growth {
+                checkpoints,
+                hashes: hashes.ok()?,
+            }
+        };
+        let signer = |signed: &SignedCheckpoint| {
+            let mut keys = self.keys.keys();
+            let key = keys.find(|key| signed.note().verify(key).is_ok());
+            key.cloned().map(Signer::Log)
+        };
+        let fork = Fork::new(evidence, [signer(shown)?, signer(own)?]).ok()?;
+        (fork.blame(self.keys) == Blame::Log).then_some(fork)
     }
 
     /// The cosignature among lines, which may be others' too.
@@ -261,11 +347,19 @@ impl Asking<'_> {
     }
 }
 
+fn prefix(url: &Url) -> &str {
+    url.as_str().trim_end_matches('/')
+}
+
 async fn post(client: &Client, url: &Url, body: String) -> Result<(u16, Vec<u8>), CosignError> {
+    let asked = client.post(format!("{}/add-checkpoint", prefix(url)));
+    read(asked.body(body)).await
+}
+
+/// An answer, as much of it as is read.
+async fn read(asked: RequestBuilder) -> Result<(u16, Vec<u8>), CosignError> {
     let failed = |cause: reqwest::Error| CosignError::Reach(cause.without_url().into());
-    let prefix = url.as_str().trim_end_matches('/');
-    let asked = client.post(format!("{prefix}/add-checkpoint"));
-    let mut answer = asked.body(body).send().await.map_err(failed)?;
+    let mut answer = asked.send().await.map_err(failed)?;
     let status = answer.status().as_u16();
     let mut bytes = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(failed)? {

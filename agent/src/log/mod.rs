@@ -5,6 +5,7 @@
 
 pub(crate) mod archives;
 mod archiving;
+mod asked;
 mod auditors;
 mod behind;
 mod bundle;
@@ -16,6 +17,7 @@ mod forks;
 mod in_order;
 pub mod key;
 mod keys;
+mod members;
 mod own;
 pub(crate) mod places;
 mod policy;
@@ -33,7 +35,9 @@ use cid::Cid;
 use store::{StoreError, log::LogReader};
 
 pub use archiving::{ArchiveLogError, ArchivedNow, ToArchive, archivable, archive, long_ago_ms};
+pub use asked::ask_others;
 pub use auditors::{auditors, set_auditors};
+pub use behind::heed;
 pub use bundle::{BundleFileError, Inclusions, is_bundle, verify_bundle, write_bundle};
 pub use cosigning::{Answers, CosignError, Witness, cosign, keep_cosignatures};
 pub use forks::{KeptFork, kept_forks};

@@ -4,7 +4,7 @@
 //! other entry, and kept. Then entries are signed and staged, a checkpoint over all of them is signed, and it
 //! takes the place of the one before. When that is durable, it is told.
 
-use std::{io, path::Path};
+use std::{cell::Cell, io};
 
 use cid::Cid;
 use protocol::{
@@ -23,7 +23,7 @@ use store::{
 };
 
 use super::{
-    PolicyFileError, behind,
+    PolicyFileError, asked, behind,
     details::{self, DetailsError},
     key::LogKey,
     places::own_dir,
@@ -102,6 +102,26 @@ pub enum LogError {
         /// How many there are.
         size: u64,
     },
+    /// A witness says that it saw a later state of the log, and does not show it.
+    #[error("{witness} says that it cosigned {seen} entries of the log, and the home has {size}")]
+    Doubted {
+        /// Its name.
+        witness: String,
+        /// How many it says.
+        seen: u64,
+        /// How many there are.
+        size: u64,
+    },
+    /// A witness says that it saw another history of the log, and does not show it.
+    #[error(
+        "{witness} says that it cosigned {seen} entries of the log, which are not those of the home"
+    )]
+    Denied {
+        /// Its name.
+        witness: String,
+        /// How many it says.
+        seen: u64,
+    },
     /// It is proven that the log has two histories.
     #[error("the log was forked: {} proves it", proof.display())]
     Forked {
@@ -166,6 +186,8 @@ pub struct Recorded {
 pub struct OwnLog<'a> {
     pub(super) home: &'a Home,
     session: Session,
+    /// Whether others were asked how far the log is, before what is being appended.
+    asked: Cell<bool>,
 }
 
 /// Whether an entry changes the log's keys, and so is needed to check all that come after.
@@ -187,6 +209,7 @@ impl<'a> OwnLog<'a> {
         Self {
             home,
             session: Session(session),
+            asked: Cell::new(false),
         }
     }
 
@@ -222,7 +245,9 @@ impl<'a> OwnLog<'a> {
             Some(reader) => Some(Chain::resume(keys_of(&reader)?)),
             None => None,
         };
-        may_sign(self.home.path(), writer.size())?;
+        behind::may_sign(self.home.path(), writer.size())?;
+        self.asked
+            .set(writer.size() == 0 || asked::holds(self.home.path()));
         let chain = self.recover(chain, &mut writer, recovered, now_ms)?;
         Ok((writer, chain))
     }
@@ -246,6 +271,9 @@ impl<'a> OwnLog<'a> {
             let checkpoint = Checkpoint::new(origin, size, writer.root())?;
             let signed = checkpoint.sign(chain.keys().key(), |text| key.sign(text))?;
             writer.publish(signed.to_string().as_bytes())?;
+        }
+        if self.asked.get() {
+            asked::keep(self.home.path());
         }
         Ok(Recorded {
             first,
@@ -398,20 +426,6 @@ pub(super) fn key_of(home: &Home, keys: &KeyHistory) -> Result<LogKey, LogError>
         Ok(key)
     } else {
         Err(LogError::OtherKey { epoch })
-    }
-}
-
-/// Whether the key of the log may sign more: not if it was seen to have signed what is not here, or to have forked it.
-fn may_sign(home: &Path, size: u64) -> Result<(), LogError> {
-    if let Some(seen) = behind::seen(home)? {
-        let seen = seen.checkpoint_unverified().size();
-        if seen > size {
-            return Err(LogError::Behind { seen, size });
-        }
-    }
-    match behind::forked(home) {
-        Some(proof) => Err(LogError::Forked { proof }),
-        None => Ok(()),
     }
 }
 

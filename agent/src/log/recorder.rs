@@ -12,7 +12,7 @@ use store::log::LogWriter;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    Event, LogError, OwnLog,
+    Event, LogError, OwnLog, asked,
     following::{Standing, Told},
     now_ms,
 };
@@ -62,7 +62,7 @@ impl Recorder {
             .spawn(move || {
                 let log = OwnLog::new(&home, session);
                 if let Some((held, standing)) = guard {
-                    if !may_append(&standing, held) {
+                    if !may_append(&home, &standing, held) {
                         return;
                     }
                     append(&log, &started, &told);
@@ -133,14 +133,14 @@ fn append(log: &OwnLog<'_>, batch: &[Event], told: &UnboundedSender<Told>) {
 fn held(log: &OwnLog<'_>) -> Result<Option<LogWriter>, LogError> {
     match log.open(now_ms()) {
         Ok((writer, _)) => Ok(Some(writer)),
-        Err(LogError::Behind { .. }) => Ok(None),
+        Err(LogError::Behind { .. } | LogError::Doubted { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
 /// Waits until a member agrees that the log is not longer than here, and then for what other members say; or, if none
 /// is there, not for long. If one has more, waits until that is here, however long that takes.
-fn may_append(standing: &Receiver<Standing>, mut held: Option<LogWriter>) -> bool {
+fn may_append(home: &Home, standing: &Receiver<Standing>, mut held: Option<LogWriter>) -> bool {
     let mut deadline = Instant::now() + AGREEMENT_WAIT;
     let mut agreed = false;
     let mut healing = held.is_none();
@@ -154,6 +154,7 @@ fn may_append(standing: &Receiver<Standing>, mut held: Option<LogWriter>) -> boo
                 agreed = true;
                 deadline = Instant::now() + OTHERS_WAIT;
             }
+            Ok(Standing::Agreed | Standing::Healed) if !healing => {}
             Ok(Standing::Agreed) => {}
             Ok(Standing::Behind) => {
                 // Who fetches what is missing appends it. That it is missing is remembered, so that nobody else does.
@@ -169,6 +170,9 @@ fn may_append(standing: &Receiver<Standing>, mut held: Option<LogWriter>) -> boo
             Err(RecvTimeoutError::Disconnected) if healing => return false,
             Err(_) => break,
         }
+    }
+    if agreed {
+        asked::keep(home.path());
     }
     drop(held);
     if !agreed {

@@ -94,7 +94,8 @@ impl Args {
     fn import(&self, context: &Context, blocks: &Blocks<'_>, root: Cid) -> Result<(), CliError> {
         let home = context.home_if_any()?;
         if let (Some(home), false) = (&home, self.dry_run) {
-            context.trail.begin(home, Action::IMPORT)?;
+            // Data is given back whatever others say of the log.
+            context.trail.begin_unasked(home, Action::IMPORT)?;
             context.trail.about(&root);
             context
                 .trail

@@ -9,7 +9,7 @@ use std::{
     collections::{HashMap, VecDeque},
     error::Error,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -52,6 +52,22 @@ const MISSING_WAIT: Duration = Duration::from_secs(60);
 /// Gossip that waits until it is known to be true, and is not passed on if there is more.
 const UNDECIDED_MAX: usize = 1024;
 
+/// Keeps a proof about the own log, as those are kept that members tell.
+///
+/// # Errors
+/// It cannot be written.
+pub(super) fn keep_own_fork(home: &Path, fork: &Fork) -> Result<(), LogError> {
+    let origin = Origin::new(fork.origin())?;
+    let kept = Files::new(home, origin.clone()).keep_fork(&origin, fork);
+    kept.map_err(|cause| {
+        LogError::Store(StoreError::Io {
+            what: "keep a fork proof in",
+            path: own_dir(home),
+            cause,
+        })
+    })
+}
+
 /// The thread. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Following {
@@ -78,12 +94,10 @@ impl Following {
         getrandom::fill(&mut seed).map_err(|_| LogError::Random)?;
         let mut files = Files::new(home.path(), own.clone());
         let kept = files.load(own)?.ok_or(LogError::Empty)?;
-        let owed = behind::seen(home.path())?;
-        let owed = owed.map_or(0, |seen| seen.checkpoint_unverified().size());
+        let owed = behind::owed(home.path(), kept.edge.size())?;
         let config = Config {
             seed: u64::from_be_bytes(seed),
             own: Some(own.clone()),
-            owed,
             cosigned: Some(files.cosigned()?),
         };
         let mut follower = Follower {
@@ -105,8 +119,8 @@ impl Following {
             standing,
             ended: Some(ended),
             grown: kept.checkpoint.clone(),
-            owed,
-            missing: (owed > kept.edge.size()).then(Instant::now),
+            owed: owed.unwrap_or(0),
+            missing: owed.map(|_| Instant::now()),
             size,
         };
         let witness = Box::new(follower.witness.key().clone());
@@ -118,6 +132,9 @@ impl Following {
             member,
             kept: Some(Box::new(kept)),
         });
+        if let Some(size) = owed {
+            follower.handle(Input::Owed { size });
+        }
         follower.federate()?;
         let runtime = runtime::Handle::current();
         let thread = thread::Builder::new()
@@ -240,6 +257,8 @@ impl Follower {
             }
             Told::Nonsense(peer) => self.say(Say::Blame(peer, Misbehaviour::WrongRange)),
             Told::Grew => self.grew(),
+            Told::Shown(checkpoint) => drop(self.handle(Input::Seen { checkpoint })),
+            Told::Doubted(error) => self.doubted(error),
             Told::Federation(reply) => drop(reply.send(self.federate())),
             Told::Connected { .. } | Told::Stop => {}
         }
@@ -532,6 +551,11 @@ impl Follower {
         if !heals {
             return self.end_behind();
         }
+        self.fetches();
+    }
+
+    /// Nothing is signed until all is here that others have of the own log.
+    fn fetches(&mut self) {
         if self.missing.is_none() {
             tracing::warn!(
                 seen = self.owed,
@@ -541,6 +565,22 @@ impl Follower {
         }
         self.missing = Some(Instant::now());
         let _ = self.standing.try_send(Standing::Behind);
+    }
+
+    /// A witness says, and does not show, that the own log is not what it cosigned.
+    fn doubted(&mut self, error: LogError) {
+        match error {
+            // What is fetched may be what it saw. When all is here, it is asked again.
+            LogError::Doubted { .. } if self.missing.is_some() => {}
+            LogError::Doubted { seen, .. }
+                if !self.followed.is_empty() && !self.replica.has_grown() =>
+            {
+                self.owed = seen;
+                self.fetches();
+                self.handle(Input::Owed { size: seen });
+            }
+            error => self.end(error),
+        }
     }
 
     /// All that others have of the own log is here.
@@ -559,9 +599,11 @@ impl Follower {
     fn own_is_whole(&mut self) -> Result<u64, LogError> {
         let home = Home::open(&self.home).map_err(LogError::Key)?;
         let kept = self.files.load(&self.own)?.ok_or(LogError::Empty)?;
+        let size = kept.edge.size();
+        behind::may_sign(&self.home, size)?;
         behind::forget(&self.home)?;
         key_of(&home, &kept.keys)?;
-        Ok(kept.edge.size())
+        Ok(size)
     }
 
     fn own_size(&self) -> u64 {
@@ -571,10 +613,9 @@ impl Follower {
 
     fn end_behind(&mut self) {
         self.missing = None;
-        self.end(LogError::Behind {
-            seen: self.owed,
-            size: self.own_size(),
-        });
+        let (seen, size) = (self.owed, self.own_size());
+        let because = behind::may_sign(&self.home, size);
+        self.end(because.err().unwrap_or(LogError::Behind { seen, size }));
     }
 
     fn end(&mut self, because: LogError) {

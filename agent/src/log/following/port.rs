@@ -3,12 +3,16 @@
 use std::collections::HashMap;
 
 use libp2p::{Multiaddr, PeerId};
-use protocol::log::replica::{Message, Misbehaviour};
+use protocol::log::{
+    checkpoint::SignedCheckpoint,
+    replica::{Message, Misbehaviour},
+};
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::{
     federation::FederationError,
+    log::LogError,
     log::witnessing::{Call, Witnessing},
 };
 
@@ -46,6 +50,10 @@ pub(crate) enum Told {
     Cosign(Call),
     /// The own log grew.
     Grew,
+    /// A witness shows what it cosigned of the own log, which is not here.
+    Shown(Box<SignedCheckpoint>),
+    /// A witness says that the own log is not what it saw, and does not show that.
+    Doubted(LogError),
     /// The federation may have changed; the answer comes when the change holds.
     Federation(oneshot::Sender<Result<(), FederationError>>),
     /// End.

@@ -49,6 +49,7 @@ impl Args {
         let reader = Of { origin: None }.open(context)?;
         let (indices, asked): (Vec<_>, Vec<_>) = policy.asked().into_iter().unzip();
         let (checkpoint, answers) = log::cosign(&reader, &asked)?;
+        log::heed(home.path(), &asked, &answers)?;
         let lines = asked.iter().zip(&answers);
         let lines = lines.filter_map(|(witness, answer)| {
             let line = answer.as_ref().ok()?;
@@ -130,7 +131,9 @@ fn tell(
         vkey: witness.key.to_string(),
         cosigned: error.is_none(),
         seen: match error {
-            Some(CosignError::Behind { seen, .. } | CosignError::Forked { seen }) => Some(*seen),
+            Some(CosignError::Behind { seen, .. } | CosignError::Forked { seen, .. }) => {
+                Some(*seen)
+            }
             _ => None,
         },
         error: error_text,

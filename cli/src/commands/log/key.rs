@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use agent::log::{OwnLog, Recorded, now_ms};
+use agent::log::{self, OwnLog, Recorded, now_ms};
 use serde::Serialize;
 
 use crate::{context::Context, error::CliError};
@@ -44,6 +44,7 @@ struct Changed {
 impl Command {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
         let home = context.open_home()?;
+        log::ask_others(&home)?;
         let log = OwnLog::new(&home, context.session.into_bytes());
         match self {
             Self::Rotate(RotateArgs {}) => answer(context, &log.rotate(now_ms())?),

@@ -50,7 +50,7 @@ impl Args {
             };
         };
         let policy = OwnPolicy::read(file)?;
-        context.trail.begin(&home, Action::POLICY)?;
+        context.trail.begin_unasked(&home, Action::POLICY)?;
         context.trail.detail("policy", policy.text());
         policy.keep(home.path())?;
         context.trail.done()?;

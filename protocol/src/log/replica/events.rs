@@ -61,8 +61,6 @@ pub struct Config {
     pub seed: u64,
     /// The node's own log.
     pub own: Option<Origin>,
-    /// How many entries of it others have, as [`Effect::Behind`] said before; 0 if that did not say so.
-    pub owed: u64,
     /// The last checkpoint that the node cosigned of each log, if it is a witness: of every log that it ever
     /// cosigned one of.
     pub cosigned: Option<BTreeMap<Origin, SignedCheckpoint>>,
@@ -181,6 +179,12 @@ pub enum Input {
     Seen {
         /// The checkpoint, by a key of the log that counts.
         checkpoint: Box<SignedCheckpoint>,
+    },
+    /// Others have so many entries of the own log: as [`Effect::Behind`] said before a start, or as somebody says who does not
+    /// prove it.
+    Owed {
+        /// How many.
+        size: u64,
     },
     /// The time of the last [`Effect::Wake`] has come.
     Tick,

@@ -123,7 +123,7 @@ impl Replica {
         Self {
             own: config.own,
             stopped: false,
-            owed: config.owed,
+            owed: 0,
             signs: false,
             logs: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -183,6 +183,12 @@ impl Replica {
         &self.accused
     }
 
+    /// Whether the own log grew here since the start: then what others have more of it is not fetched.
+    #[must_use]
+    pub fn has_grown(&self) -> bool {
+        self.signs
+    }
+
     fn take(&mut self, now: u64, input: Input) {
         match input {
             Input::Follow { member, kept } => self.follow(member, kept),
@@ -223,6 +229,10 @@ impl Replica {
                 }
             }
             Input::AddCheckpoint { call, request } => self.add_checkpoint(call, *request),
+            Input::Owed { size } => {
+                self.owed = self.owed.max(size);
+                self.stopped |= self.signs;
+            }
             Input::Seen { checkpoint } => {
                 let origin = checkpoint.checkpoint().origin().clone();
                 let signed = self.trimmed(&origin, *checkpoint);

@@ -457,19 +457,15 @@ fn a_node_that_signed_since_its_start_stops_when_others_have_more() {
 #[test]
 fn what_was_owed_before_a_start_is_owed_after_it() {
     let (has, lost) = (log(3, 0), log(5, 0));
-    let config = |owed| Config {
+    let config = Config {
         own: Some(has.chain.keys().origin().clone()),
-        owed,
         ..Config::default()
     };
+    let mut replica = following(Some(&has), &has, config);
     // The latest was put back meanwhile.
-    let mut replica = Replica::new(config(3));
-    let follow = Input::Follow {
-        member: member(&has, Vec::new()),
-        kept: Some(Box::new(kept(&has))),
-    };
-    assert_eq!(replica.handle(0, follow), [Effect::Healed]);
-    let mut replica = following(Some(&has), &has, config(5));
+    let effects = replica.handle(0, Input::Owed { size: 3 });
+    assert_eq!(effects, [Effect::Healed]);
+    assert_eq!(replica.handle(0, Input::Owed { size: 5 }), []);
     let effects = say(&mut replica, 0, announce(&lost));
     let request = asked(&effects).expect("asked for the rest");
     let effects = say(&mut replica, 0, range(&lost, request.id, 3, 9));

@@ -384,7 +384,6 @@ impl World {
         state.replica = Replica::new(Config {
             seed,
             own,
-            owed: state.owed,
             cosigned: (self.witness_roles.contains_key(&node)).then(|| state.disk.cosigned.clone()),
         });
         for log in 0..self.logs.len() {
@@ -396,6 +395,10 @@ impl World {
             let kept = self.kept(node, log).map(Box::new);
             let member = Member { origin, roles };
             self.handle(node, Input::Follow { member, kept });
+        }
+        let size = self.nodes[node].owed;
+        if size > 0 {
+            self.handle(node, Input::Owed { size });
         }
         for peer in self.links[node].clone() {
             if self.linked(node, peer) {
