@@ -8,9 +8,13 @@
 //! `recipients.txt` (who can open what is exported unless told otherwise), and last `version`,
 //! which says that the others are complete.
 
+mod files;
+mod log_keys;
+#[cfg(test)]
+mod tests;
+
 use std::{
-    fmt,
-    io::{self, Write},
+    fmt, io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -20,11 +24,12 @@ use protocol::keys::{ClassIdentity, KeyKind, capsule::Mode};
 use secrecy::ExposeSecret;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::{
-    federation::witness_name,
-    keys::{RecipientError, RecipientSet},
-    log::key::{LogKey, WitnessKey},
+use self::files::{
+    TEMPORARY, check_private, io_error, random, read_bounded, read_secret, sync_directory,
+    write_once,
 };
+pub(crate) use self::files::{read_seed, write_private};
+use crate::keys::{RecipientError, RecipientSet};
 
 const NODE_KEY: &str = "node.key";
 const SECRET_KEY: &str = "secret.key";
@@ -35,7 +40,6 @@ const IDENTITY: &str = "identity.txt";
 const RECIPIENTS: &str = "recipients.txt";
 const VERSION: &str = "version";
 const VERSION_1: &str = "souverain home 1\n";
-const SECRET_FILE_SIZE_MAX: u64 = 4096;
 
 /// An initialised home.
 pub struct Home {
@@ -238,57 +242,6 @@ impl Home {
         &self.node
     }
 
-    /// The key of the log of this number.
-    ///
-    /// # Errors
-    /// It is not in the home, or cannot be read.
-    pub fn log_key(&self, epoch: u64) -> Result<LogKey, HomeError> {
-        LogKey::read(&self.log_key_path(epoch))
-    }
-
-    fn log_key_path(&self, epoch: u64) -> PathBuf {
-        self.path.join(format!("log-{epoch}.key"))
-    }
-
-    /// The key of the log of this number, which is made if there is none.
-    pub(crate) fn new_log_key(&self, epoch: u64) -> Result<LogKey, HomeError> {
-        write_once(&self.log_key_path(epoch), random)?;
-        self.log_key(epoch)
-    }
-
-    /// The recovery key that is committed to with the key of this number, which is made if there is none.
-    pub(crate) fn new_log_recovery_key(&self, epoch: u64) -> Result<LogKey, HomeError> {
-        let path = self.log_recovery_path(epoch);
-        write_once(&path, random)?;
-        LogKey::read(&path)
-    }
-
-    /// The recovery key of the log that was made with the home.
-    ///
-    /// # Errors
-    /// It was taken away, or cannot be read.
-    pub fn log_recovery_key(&self) -> Result<LogKey, HomeError> {
-        LogKey::read(&self.log_recovery_path(1))
-    }
-
-    /// Where the recovery key is that was committed to with the key of this number, until its owner takes it away.
-    #[must_use]
-    pub fn log_recovery_path(&self, epoch: u64) -> PathBuf {
-        self.path.join(format!("log-recovery-{epoch}.key"))
-    }
-
-    /// The key that cosigns the logs of others, which is made if there is none.
-    ///
-    /// # Errors
-    /// It cannot be made or read.
-    pub fn witness_key(&self) -> Result<WitnessKey, HomeError> {
-        let path = self.path.join(WITNESS_KEY);
-        write_once(&path, random)?;
-        let name = witness_name(&self.peer_id());
-        // A peer id is letters and digits.
-        WitnessKey::new(&name, &read_seed(&path)?).map_err(|_| HomeError::Damaged { path })
-    }
-
     /// Who can open what is exported, unless told otherwise.
     ///
     /// # Errors
@@ -388,68 +341,6 @@ fn make_directory(path: &Path) -> Result<(), HomeError> {
     sync_directory(path.parent().unwrap_or(path))
 }
 
-fn random() -> Result<Zeroizing<Vec<u8>>, HomeError> {
-    let mut bytes = Zeroizing::new(vec![0; 32]);
-    getrandom::fill(&mut bytes).map_err(|_| HomeError::Random)?;
-    Ok(bytes)
-}
-
-const TEMPORARY: &str = ".new-";
-
-/// Writes a file durably, whole or not at all, readable by the owner alone; keeps one that exists.
-fn write_once(
-    path: &Path,
-    content: impl FnOnce() -> Result<Zeroizing<Vec<u8>>, HomeError>,
-) -> Result<(), HomeError> {
-    if path.exists() {
-        return Ok(());
-    }
-    let content = content()?;
-    let directory = path.parent().expect("files are in the home");
-    let failed = |cause| io_error("write", path, cause);
-    let mut file = tempfile::Builder::new()
-        .prefix(TEMPORARY)
-        .permissions(PermissionsExt::from_mode(0o600))
-        .tempfile_in(directory)
-        .map_err(failed)?;
-    file.write_all(&content).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    match file.persist_noclobber(path) {
-        Ok(_) => sync_directory(directory),
-        Err(err) if err.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(err) => Err(failed(err.error)),
-    }
-}
-
-/// Writes a file below the home durably, whole or not at all, readable by the owner alone, and makes the
-/// directories that it is in. Keeps a file that is there.
-pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<(), HomeError> {
-    let directory = path.parent().unwrap_or(path);
-    if !directory.exists() {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(|cause| io_error("make", directory, cause))?;
-        // A parent that was just made has to be durable in its own.
-        for made in directory.ancestors().skip(1).take(2) {
-            sync_directory(made)?;
-        }
-    }
-    write_once(path, || Ok(Zeroizing::new(content.to_vec())))
-}
-
-fn sync_directory(path: &Path) -> Result<(), HomeError> {
-    let path = if path.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        path
-    };
-    std::fs::File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|cause| io_error("sync", path, cause))
-}
-
 /// Makes the identity file, and returns what goes into the recipients file.
 fn make_identity(path: &Path, post_quantum: bool) -> Result<String, HomeError> {
     write_once(path, || {
@@ -508,262 +399,4 @@ fn check_version(path: &Path) -> Result<(), HomeError> {
         .take(80)
         .collect();
     Err(HomeError::UnknownVersion { found })
-}
-
-/// Reads a small file that nobody but the owner may read.
-fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, HomeError> {
-    check_private(path, 0o600)?;
-    read_bounded(path).map_err(|cause| io_error("read", path, cause))
-}
-
-/// Reads a secret of 32 bytes.
-pub(crate) fn read_seed(path: &Path) -> Result<Zeroizing<[u8; 32]>, HomeError> {
-    let bytes = read_secret(path)?;
-    let mut seed = Zeroizing::new([0; 32]);
-    if bytes.len() != seed.len() {
-        return Err(HomeError::Damaged {
-            path: path.to_owned(),
-        });
-    }
-    seed.copy_from_slice(&bytes);
-    Ok(seed)
-}
-
-fn read_bounded(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let file = std::fs::File::open(path)?;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_FILE_SIZE_MAX as usize));
-    io::Read::read_to_end(&mut io::Read::take(file, SECRET_FILE_SIZE_MAX), &mut bytes)?;
-    Ok(bytes)
-}
-
-fn check_private(path: &Path, wanted: u32) -> Result<(), HomeError> {
-    let metadata = std::fs::metadata(path).map_err(|cause| io_error("read", path, cause))?;
-    let mode = metadata.permissions().mode() & 0o7777;
-    if mode & 0o077 == 0 {
-        return Ok(());
-    }
-    Err(HomeError::Permissions {
-        path: path.to_owned(),
-        mode,
-        wanted,
-    })
-}
-
-fn io_error(verb: &'static str, path: &Path, cause: io::Error) -> HomeError {
-    HomeError::Io {
-        verb,
-        path: path.to_owned(),
-        cause,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn mode(path: &Path) -> u32 {
-        std::fs::metadata(path)
-            .expect("exists")
-            .permissions()
-            .mode()
-            & 0o7777
-    }
-
-    fn home(options: &InitOptions) -> (tempfile::TempDir, Home) {
-        let directory = tempfile::tempdir().expect("tempdir");
-        let home = Home::init(&directory.path().join("home"), options).expect("init");
-        (directory, home)
-    }
-
-    #[test]
-    fn init_makes_private_files_that_open_again() {
-        let (_directory, home) = home(&InitOptions::default());
-        assert_eq!(mode(home.path()), 0o700);
-        let files = [NODE_KEY, SECRET_KEY, LOG_KEY_1, LOG_RECOVERY_1, WITNESS_KEY];
-        for file in files.into_iter().chain([IDENTITY, RECIPIENTS, VERSION]) {
-            assert_eq!(mode(&home.path().join(file)), 0o600, "{file}");
-        }
-        let names = std::fs::read_dir(home.path()).expect("read").count();
-        assert_eq!(names, 8);
-        let again = Home::open(home.path()).expect("opens");
-        assert_eq!(again.peer_id(), home.peer_id());
-        assert_eq!(
-            again.class_secrets(Mode::Portable).cut,
-            home.class_secrets(Mode::Portable).cut
-        );
-        let recipients = home.default_recipients().expect("recipients");
-        let text = std::fs::read_to_string(home.path().join(IDENTITY)).expect("identity");
-        let public = format!("# public key: {recipients}\n");
-        assert!(
-            text.starts_with("# created: 2") && text.contains(&public),
-            "{public}"
-        );
-        assert!(!format!("{home:?}").contains("secret"));
-    }
-
-    #[test]
-    fn a_home_without_the_key_of_a_witness_makes_one_and_keeps_it() {
-        let (_directory, home) = home(&InitOptions::default());
-        let path = home.path().join(WITNESS_KEY);
-        let first = home.witness_key().expect("a key").key().clone();
-        let peer = home.peer_id().to_string();
-        let name = format!("souverain-witness/{}", &peer[peer.len() - 16..]);
-        assert_eq!(first.name(), name);
-        std::fs::remove_file(&path).expect("removes");
-        let made = home.witness_key().expect("is made");
-        assert_ne!(made.key(), &first);
-        assert_eq!(mode(&path), 0o600);
-        let again = home.witness_key().expect("is kept");
-        assert_eq!(made.key(), again.key());
-        assert_eq!(format!("{made:?}"), "WitnessKey");
-        std::fs::write(&path, [1; 31]).expect("writes");
-        let damaged = home.witness_key();
-        assert!(matches!(damaged, Err(HomeError::Damaged { .. })));
-    }
-
-    #[test]
-    fn secrets_of_classes_and_purposes_differ() {
-        let (_directory, home) = home(&InitOptions::default());
-        let portable = home.class_secrets(Mode::Portable);
-        let erasable = home.class_secrets(Mode::Erasable);
-        let all = [portable.cut, portable.dedup, erasable.cut, erasable.dedup];
-        let distinct: std::collections::BTreeSet<_> = all.into_iter().collect();
-        assert_eq!(distinct.len(), 4);
-    }
-
-    #[test]
-    fn post_quantum_home_has_a_hybrid_recipient() {
-        let (_directory, home) = home(&InitOptions {
-            post_quantum: true,
-            ..InitOptions::default()
-        });
-        let recipients = home.default_recipients().expect("recipients");
-        assert_eq!(recipients.kind(), Some(KeyKind::Hybrid));
-    }
-
-    #[test]
-    fn write_only_home_has_no_identity() {
-        let recipient = age::x25519::Identity::generate().to_public().to_string();
-        let (_directory, home) = home(&InitOptions {
-            recipients_only: vec![recipient.clone()],
-            post_quantum: false,
-        });
-        assert_eq!(home.identity_path(), None);
-        let recipients = home.default_recipients().expect("recipients");
-        assert_eq!(recipients.to_string(), recipient);
-    }
-
-    #[test]
-    fn refuses_weak_recipients_where_post_quantum_is_asked_for() {
-        let directory = tempfile::tempdir().expect("tempdir");
-        let options = InitOptions {
-            recipients_only: vec![age::x25519::Identity::generate().to_public().to_string()],
-            post_quantum: true,
-        };
-        let refused = Home::init(directory.path(), &options);
-        assert!(matches!(
-            refused,
-            Err(HomeError::Recipients(RecipientError::NotPostQuantum { .. }))
-        ));
-        assert_eq!(
-            std::fs::read_dir(directory.path()).expect("read").count(),
-            0
-        );
-    }
-
-    #[test]
-    fn refuses_a_second_init_and_keeps_the_keys() {
-        let (_directory, home) = home(&InitOptions::default());
-        let again = Home::init(home.path(), &InitOptions::default());
-        assert!(matches!(again, Err(HomeError::Initialised { .. })));
-        let same = Home::open(home.path()).expect("opens");
-        assert_eq!(same.peer_id(), home.peer_id());
-    }
-
-    #[test]
-    fn completes_an_init_that_was_interrupted() {
-        let (_directory, home) = home(&InitOptions::default());
-        let recipients = home.default_recipients().expect("recipients").to_string();
-        for file in [RECIPIENTS, VERSION] {
-            std::fs::remove_file(home.path().join(file)).expect("removes");
-        }
-        std::fs::write(home.path().join(".new-x"), "").expect("writes");
-        assert!(matches!(
-            Home::open(home.path()),
-            Err(HomeError::NotInitialised { .. })
-        ));
-        let completed = Home::init(home.path(), &InitOptions::default()).expect("completes");
-        assert_eq!(completed.peer_id(), home.peer_id());
-        let kept = completed.default_recipients().expect("recipients");
-        assert_eq!(kept.to_string(), recipients);
-    }
-
-    #[test]
-    fn refuses_a_directory_with_other_things_in_it() {
-        let directory = tempfile::tempdir().expect("tempdir");
-        std::fs::write(directory.path().join("thesis.txt"), "mine").expect("writes");
-        assert!(matches!(
-            Home::init(directory.path(), &InitOptions::default()),
-            Err(HomeError::Occupied { found, .. }) if found == "thesis.txt"
-        ));
-    }
-
-    #[test]
-    fn refuses_secrets_that_others_can_read() {
-        let (_directory, home) = home(&InitOptions::default());
-        let private = [
-            ("", 0o700),
-            (NODE_KEY, 0o600),
-            (SECRET_KEY, 0o600),
-            (IDENTITY, 0o600),
-        ];
-        for (file, good) in private {
-            let path = home.path().join(file);
-            for bad in [0o040, 0o004, 0o020] {
-                std::fs::set_permissions(&path, PermissionsExt::from_mode(good | bad))
-                    .expect("chmod");
-                let refused = Home::open(home.path()).expect_err("refused");
-                let hint = refused.hint().expect("hint");
-                assert!(hint.starts_with(&format!("run `chmod {good:o} ")), "{hint}");
-            }
-            std::fs::set_permissions(&path, PermissionsExt::from_mode(good)).expect("chmod");
-        }
-        Home::open(home.path()).expect("opens again");
-    }
-
-    #[test]
-    fn refuses_unknown_versions_and_damage() {
-        let (_directory, home) = home(&InitOptions::default());
-        for version in [
-            "souverain home 2\n",
-            "",
-            "souverain home 1",
-            "souverain home 1\nx",
-        ] {
-            std::fs::write(home.path().join(VERSION), version).expect("writes");
-            assert!(
-                matches!(
-                    Home::open(home.path()),
-                    Err(HomeError::UnknownVersion { .. })
-                ),
-                "{version:?}"
-            );
-        }
-        std::fs::write(home.path().join(VERSION), VERSION_1).expect("writes");
-        for file in [NODE_KEY, SECRET_KEY] {
-            let good = std::fs::read(home.path().join(file)).expect("reads");
-            for bad in [&good[1..], &[], &[good.as_slice(), b"x"].concat()] {
-                std::fs::write(home.path().join(file), bad).expect("writes");
-                assert!(
-                    matches!(Home::open(home.path()), Err(HomeError::Damaged { .. })),
-                    "{file}"
-                );
-            }
-            std::fs::write(home.path().join(file), good).expect("writes");
-        }
-        assert!(matches!(
-            Home::open(Path::new("/nonexistent")),
-            Err(HomeError::NotInitialised { .. })
-        ));
-    }
 }
