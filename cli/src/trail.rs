@@ -30,6 +30,8 @@ pub(crate) struct Trail {
 struct Begun {
     home: Home,
     event: Event,
+    /// Whether others were asked whether they know more of the log.
+    asked: bool,
 }
 
 impl Trail {
@@ -43,14 +45,18 @@ impl Trail {
     /// Says what is about to be done in a home, unless others know more of its log: then nothing is to be done.
     pub(crate) fn begin(&self, home: &Home, action: Action) -> Result<(), CliError> {
         log::ask_others(home)?;
-        self.begin_unasked(home, action)
+        self.say(home, action, true)
     }
 
     /// The same, of what is done all the same: then others are asked when it is.
     pub(crate) fn begin_unasked(&self, home: &Home, action: Action) -> Result<(), CliError> {
+        self.say(home, action, false)
+    }
+
+    fn say(&self, home: &Home, action: Action, asked: bool) -> Result<(), CliError> {
         let home = Home::open(home.path())?;
         let event = Event::of(action);
-        *self.begun.borrow_mut() = Some(Begun { home, event });
+        *self.begun.borrow_mut() = Some(Begun { home, event, asked });
         Ok(())
     }
 
@@ -105,7 +111,9 @@ impl Trail {
     }
 
     fn record(&self, begun: &Begun) -> Result<(), CliError> {
-        log::ask_others(&begun.home)?;
+        if !begun.asked {
+            log::ask_others(&begun.home)?;
+        }
         let log = OwnLog::new(&begun.home, self.session.into_bytes());
         log.record(now_ms(), std::slice::from_ref(&begun.event))?;
         if let Some(agent) = Client::connect(begun.home.path())

@@ -83,8 +83,9 @@ fn not_the_log(witness: &PolicyWitness, error: &CosignError) -> CliError {
     CliError::unverified(format!("the log is not what {name} saw of it"))
         .cause(error)
         .hint(
-            "if this home was put back from a backup, nothing may be appended to its log any more: take the folder `log` \
-             from where there is all of it; if it was not, its key is used elsewhere: `souverain log key recover`",
+            "if this home was put back from a backup, `souverain agent run` fetches what is missing of its log from members of its \
+             federation; or take the folder `log` from where there is all of it. If it was not, its key is used elsewhere: \
+             `souverain log key recover`. Nothing is signed until then",
         )
 }
 
