@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: nodes, and the real components that they talk to.
 
 pub mod disk;
+pub mod federation;
 pub mod forge;
 pub mod forge_log;
 mod go;
@@ -9,6 +10,7 @@ pub mod http;
 pub mod kubo;
 pub mod litewitness;
 pub mod log;
+pub mod member;
 pub mod node;
 pub mod packs;
 pub mod peer;

@@ -10,7 +10,8 @@ use protocol::{
         checkpoint::{Checkpoint, Origin, SignedCheckpoint},
         entry::{Action, Draft, ENTRY_DOMAIN, Entry, Outcome, Session, Tenant},
         keys::{Control, KeyHistory, recovery_commitment},
-        tree::Hash,
+        replica::{Message, Range, Reading, Request, Stretch, read_stretch},
+        tree::{Edge, Hash, TreeError, leaf_hash},
     },
     note::VerifierKey,
 };
@@ -162,6 +163,96 @@ impl<'a> Signing<'a> {
         writer
             .publish(checkpoint.to_string().as_bytes())
             .expect("publishes");
+    }
+}
+
+/// A log in memory, to tell others of. A clone of it goes on as another history.
+#[derive(Clone, Debug)]
+pub struct Branch<'a> {
+    signing: Signing<'a>,
+    entries: Vec<Vec<u8>>,
+    nodes: BTreeMap<(u8, u64), Hash>,
+    edge: Edge,
+}
+
+impl<'a> Branch<'a> {
+    /// The first entries of a log.
+    ///
+    /// # Panics
+    /// They do not hold.
+    #[must_use]
+    pub fn new(mut signing: Signing<'a>, count: u64) -> Self {
+        let entries = signing.entries(count);
+        let mut branch = Self {
+            signing,
+            entries: Vec::new(),
+            nodes: BTreeMap::new(),
+            edge: Edge::new(),
+        };
+        entries.into_iter().for_each(|entry| branch.add(entry));
+        branch
+    }
+
+    /// Verifies the log.
+    #[must_use]
+    pub fn vkey(&self) -> &VerifierKey {
+        self.signing.vkey()
+    }
+
+    /// Appends an entry; one of another time is another one.
+    pub fn push(&mut self, time_ms: u64) {
+        let entry = self.signing.signed(Draft {
+            time_ms,
+            ..self.signing.draft()
+        });
+        self.signing.push(&entry);
+        self.add(entry);
+    }
+
+    fn add(&mut self, entry: Vec<u8>) {
+        let nodes = &mut self.nodes;
+        let pushed = self
+            .edge
+            .push_with(leaf_hash(&entry), |level, index, hash| {
+                nodes.insert((level, index), *hash);
+            });
+        pushed.expect("room");
+        self.entries.push(entry);
+    }
+
+    /// The checkpoint of all of it.
+    #[must_use]
+    pub fn checkpoint(&self) -> SignedCheckpoint {
+        self.signing.checkpoint(self.edge.size(), self.edge.root())
+    }
+
+    /// The answer to a request, under a checkpoint of all of it.
+    ///
+    /// # Panics
+    /// It is of another log.
+    #[must_use]
+    pub fn answer(&self, request: &Request, checkpoint: SignedCheckpoint) -> Message {
+        let size = self.edge.size();
+        let wanted = Reading {
+            origin: request.origin.clone(),
+            from: request.from,
+            size,
+            entries_max: request.entries_max,
+        };
+        let entry = |index: u64| Ok::<_, TreeError>(self.entries[index as usize].clone());
+        let node = |level, index| Ok(self.nodes[&(level, index)]);
+        let stretch = match request.from < size {
+            true => read_stretch(&wanted, entry, node, [0]).expect("it is all here"),
+            false => Stretch::default(),
+        };
+        Message::Range(Box::new(Range {
+            id: request.id,
+            checkpoint: checkpoint.into(),
+            entries: stretch.entries,
+            grown: stretch.grown,
+            rest: stretch.rest,
+            changes: stretch.changes,
+        }))
     }
 }
 

@@ -343,7 +343,9 @@ pub(super) fn gossip() -> gossipsub::Behaviour {
         // Logs may have nothing to say for long.
         mesh_message_deliveries_weight: 0.0,
         mesh_failure_penalty_weight: 0.0,
-        invalid_message_deliveries_weight: -10.0,
+        // Lies are blamed for, which counts as the application's score; if they counted twice, who gossips them
+        // would not be heard any more before it is blamed for enough of them to be kept out.
+        invalid_message_deliveries_weight: 0.0,
         ..gossipsub::TopicScoreParams::default()
     };
     let params = gossipsub::PeerScoreParams {
