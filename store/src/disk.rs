@@ -26,9 +26,9 @@ pub(crate) enum Extent {
     Half,
 }
 
-/// Does the steps that write.
+/// Does the steps that write: for the files of this crate, and for those that others keep beside them.
 #[derive(Debug)]
-pub(crate) struct Disk {
+pub struct Disk {
     /// Size at which a pack is full, in bytes.
     pub(crate) pack_size_max: u64,
     #[cfg(feature = "fault")]
@@ -46,8 +46,10 @@ impl Default for Disk {
 }
 
 impl Disk {
+    /// One whose writes fail as a test wants.
     #[cfg(feature = "fault")]
-    pub(crate) fn faulty(faults: std::sync::Arc<crate::Faults>) -> Self {
+    #[must_use]
+    pub fn faulty(faults: std::sync::Arc<crate::Faults>) -> Self {
         Self {
             pack_size_max: faults.pack_size_max().unwrap_or(PACK_SIZE_MAX),
             faults: Some(faults),
@@ -70,7 +72,10 @@ impl Disk {
     }
 
     /// Creates a directory that only its owner enters, and its parents.
-    pub(crate) fn create_dir(&self, path: &Path) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.step(|extent| match extent {
             Extent::Whole => DirBuilder::new().recursive(true).mode(0o700).create(path),
             Extent::Half => Ok(()),
@@ -135,7 +140,10 @@ impl Disk {
     }
 
     /// Makes the entries of a directory durable.
-    pub(crate) fn sync_dir(&self, path: &Path) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// It is not known whether they are.
+    pub fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.step(|extent| {
             if extent == Extent::Whole {
                 File::open(path)?.sync_all()?;
@@ -163,8 +171,11 @@ impl Disk {
     }
 
     /// Puts a file of these bytes, which only its owner reads, in the place of another, durably. After a crash
-    /// there is one of the two, whole.
-    pub(crate) fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    /// there is one of the two, whole. It is written beside it first, under a name that ends with `.new`.
+    ///
+    /// # Errors
+    /// It cannot be written; it is not known which of the two is durable.
+    pub fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let new = path.with_extension("new");
         let mut options = OpenOptions::new();
         let options = options.write(true).create(true).truncate(true).mode(0o600);
@@ -190,7 +201,10 @@ impl Disk {
     }
 
     /// Removes a file.
-    pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn remove(&self, path: &Path) -> io::Result<()> {
         self.step(|extent| match extent {
             Extent::Whole => std::fs::remove_file(path),
             Extent::Half => Ok(()),

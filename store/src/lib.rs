@@ -38,6 +38,7 @@ mod socket;
 mod staged;
 mod store;
 
+pub use disk::Disk;
 pub use error::StoreError;
 #[cfg(feature = "fault")]
 pub use fault::{FaultKind, Faults};

@@ -2,7 +2,8 @@
 
 use std::{
     ffi::OsStr,
-    io::{BufRead, BufReader},
+    fs,
+    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -61,6 +62,24 @@ impl SmallDisk {
         let args = [OsStr::new("-o"), OsStr::new(&size), place];
         let grown = self.enter("mount").args(args).status().expect("runs");
         assert!(grown.success());
+    }
+
+    /// Fills it, until not a byte more fits, with a file that can be removed to make room.
+    ///
+    /// # Panics
+    /// Nothing can be written.
+    #[must_use]
+    pub fn fill(&self) -> PathBuf {
+        let filler = self.outside().join("filler");
+        let mut file = fs::File::create(&filler).expect("creates");
+        let mut step = 1 << 20;
+        while step > 0 {
+            match file.write(&vec![7; step]) {
+                Ok(written) if written > 0 => {}
+                _ => step /= 2,
+            }
+        }
+        filler
     }
 
     /// The same command, on the disk.

@@ -2,7 +2,9 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
-    process::{Child, ChildStdout, Command},
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread::JoinHandle,
 };
 
 use crate::program::Sandbox;
@@ -12,6 +14,8 @@ use crate::program::Sandbox;
 pub struct Running {
     child: Child,
     stdout: BufReader<ChildStdout>,
+    said: Arc<Mutex<String>>,
+    saying: Option<JoinHandle<()>>,
     /// Where it listens.
     pub addresses: Vec<String>,
     /// Where it serves over HTTP, if it was told to.
@@ -25,8 +29,28 @@ impl Running {
     /// It does not get ready.
     #[must_use]
     pub fn start(sandbox: &Sandbox, args: &[&str]) -> Self {
-        let mut child = sandbox.spawn(&[&["agent", "run"], args].concat());
+        Self::run(&mut sandbox.command(&[&["agent", "run"], args].concat()))
+    }
+
+    /// The same, by a command that starts it.
+    ///
+    /// # Panics
+    /// It does not get ready.
+    #[must_use]
+    pub fn run(command: &mut Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let stderr = BufReader::new(child.stderr.take().expect("piped"));
+        let said = Arc::new(Mutex::new(String::new()));
+        let says = said.clone();
+        let saying = std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let mut said = says.lock().expect("no panic while it is held");
+                said.push_str(&line);
+                said.push('\n');
+            }
+        });
         let (mut addresses, mut http) = (Vec::new(), None);
         loop {
             let mut line = String::new();
@@ -41,6 +65,8 @@ impl Running {
         Self {
             child,
             stdout,
+            said,
+            saying: Some(saying),
             addresses,
             http,
         }
@@ -97,11 +123,21 @@ impl Running {
         self.signal("-TERM");
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).expect("reads");
-        let mut stderr = String::new();
-        let mut pipe = self.child.stderr.take().expect("piped");
-        pipe.read_to_string(&mut stderr).expect("reads");
-        assert!(self.child.wait().expect("ends").success(), "{stderr}");
-        stderr
+        let ended = self.child.wait().expect("ends");
+        let saying = self.saying.take().map(JoinHandle::join);
+        saying.expect("once").expect("no panic");
+        assert!(ended.success(), "{}", self.said());
+        self.said()
+    }
+
+    /// What it said on standard error so far.
+    ///
+    /// # Panics
+    /// Who listens to it panicked.
+    #[must_use]
+    pub fn said(&self) -> String {
+        let said = self.said.lock().expect("no panic while it is held");
+        said.clone()
     }
 }
 

@@ -4,7 +4,9 @@ use std::fs;
 
 use souverain_tests::{
     disk::SmallDisk,
+    federation::{export, origin, own, until},
     program::{Ran, Sandbox, noise, tree},
+    running::Running,
 };
 
 const ROOM: &str = "make room";
@@ -79,4 +81,48 @@ fn what_does_not_fit_leaves_nothing() {
     disk.grow(200);
     let _ = run(&["import", &cid, "--into", "small/t"]).succeeded();
     assert_eq!(tree(&small.join("t")), tree(&sandbox.path("data")));
+}
+
+#[test]
+fn a_follower_says_so_and_goes_on_with_a_log_when_there_is_room() {
+    let (follower, followed) = (Sandbox::empty(), Sandbox::new());
+    fs::create_dir(follower.home()).expect("creates");
+    let Some(disk) = SmallDisk::mount(&follower.home(), 16) else {
+        return;
+    };
+    let run = |args: &[&str]| Ran::of(disk.on(&follower.command(args)).output().expect("runs"));
+    let _ = run(&["init"]).succeeded();
+    let running = Running::run(&mut disk.on(&follower.command(&["agent", "run"])));
+    let _followed = Running::start(&followed, &[]);
+    let invite = run(&["peer", "invite"]).succeeded().stdout;
+    followed.ok(&["peer", "add", &invite]);
+    let invite = followed.ok(&["peer", "invite"]);
+    let _ = run(&["peer", "add", &invite]).succeeded();
+    let origin = origin(&followed);
+    let kept = || {
+        let ran = run(&["log", "checkpoint", "--origin", &origin, "--json"]);
+        let size = |ran: Ran| ran.objects()[0]["size"].as_u64().expect("a size");
+        (ran.code == Some(0)).then(|| size(ran)).unwrap_or_default()
+    };
+    let wait_for_all = || {
+        until("the log arrives", || {
+            (kept() == own(&followed)).then_some(())
+        });
+    };
+    wait_for_all();
+    let (filler, before) = (disk.fill(), kept());
+    export(&followed, "x");
+    until("it says so", || {
+        let said = running.said();
+        let full = said.contains("entries of a log are not kept") && said.contains("o space left");
+        full.then_some(())
+    });
+    let _ = run(&["agent", "status"]).succeeded();
+    assert_eq!(kept(), before);
+    fs::remove_file(filler).expect("removes");
+    export(&followed, "y");
+    wait_for_all();
+    let vkey = followed.ok(&["log", "vkey"]);
+    let _ = run(&["log", "verify", &origin, "--vkey", &vkey]).succeeded();
+    running.stop();
 }

@@ -103,18 +103,7 @@ fn on_a_full_disk_nothing_is_acknowledged_and_the_log_holds() {
         shown.len()
     };
     let begun = entries();
-    let filler = disk.outside().join("filler");
-    let mut rest = 64 << 20;
-    let mut step = 1 << 20;
-    // Until not a byte more fits.
-    let mut file = fs::File::create(&filler).expect("creates");
-    while step > 0 && rest > 0 {
-        match std::io::Write::write(&mut file, &vec![7; step]) {
-            Ok(written) if written > 0 => rest -= written.min(rest),
-            _ => step /= 2,
-        }
-    }
-    drop(file);
+    let filler = disk.fill();
     let auditor = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
     let ran = run(&["log", "auditor", "add", auditor]);
     assert_eq!(ran.code, Some(1), "{ran:#?}");

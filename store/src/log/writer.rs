@@ -73,7 +73,11 @@ impl LogWriter {
         Self::open_on(dir, is_marked, Arc::new(Disk::faulty(faults)))
     }
 
-    fn open_on(
+    /// Opens the log as [`LogWriter::open`], on a disk.
+    ///
+    /// # Errors
+    /// As [`LogWriter::open`].
+    pub fn open_on(
         dir: &Path,
         is_marked: fn(&[u8]) -> bool,
         disk: Arc<Disk>,

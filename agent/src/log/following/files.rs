@@ -5,10 +5,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fs::{self, DirBuilder, File},
+    fs::{self, File},
     io::{self, Read},
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use data_encoding::HEXLOWER;
@@ -25,17 +25,14 @@ use protocol::{
 };
 use sha2::{Digest, Sha256};
 use store::{
-    StoreError,
+    Disk, StoreError,
     log::{BUNDLE_WIDTH, LogReader, LogWriter},
 };
 
-use crate::{
-    durable_file,
-    log::{
-        LogError, keys_of,
-        own::{go_on, is_control, signed_head},
-        places::{cosigned_dir, cosigned_file, own_dir},
-    },
+use crate::log::{
+    LogError, keys_of,
+    own::{go_on, is_control, signed_head},
+    places::{cosigned_dir, cosigned_file, own_dir},
 };
 
 /// Logs that are held open to append to.
@@ -50,20 +47,27 @@ const NOTE_SIZE_MAX: u64 = 1 << 20;
 pub(super) struct Files {
     home: PathBuf,
     own: Origin,
+    disk: Arc<Disk>,
     /// Those that were appended to last, the latest last.
     writers: VecDeque<(Origin, LogWriter)>,
 }
 
 impl Files {
-    pub(super) fn new(home: &Path, own: Origin) -> Self {
+    pub(super) fn new(home: &Path, own: Origin, disk: Arc<Disk>) -> Self {
         Self {
             home: home.to_owned(),
             own,
+            disk,
             writers: VecDeque::new(),
         }
     }
 
-    fn dir(&self, origin: &Origin) -> PathBuf {
+    /// The node's own log.
+    pub(super) fn own(&self) -> &Origin {
+        &self.own
+    }
+
+    pub(super) fn dir(&self, origin: &Origin) -> PathBuf {
         if *origin == self.own {
             return own_dir(&self.home);
         }
@@ -80,8 +84,8 @@ impl Files {
         let kept = if *origin == self.own {
             covered(&dir)?
         } else if dir.join("checkpoint").exists() || dir.join("target").exists() {
-            self.writers.retain(|(other, _)| other != origin);
-            let (writer, kept) = open(&dir, u64::MAX)?;
+            self.release(origin);
+            let (writer, kept) = open(&dir, u64::MAX, &self.disk)?;
             if kept.as_ref().is_some_and(|kept| kept.target.is_some()) {
                 self.hold(origin.clone(), writer);
             }
@@ -118,14 +122,15 @@ impl Files {
             Some((_, writer)) if writer.size() == first => writer,
             held => {
                 drop(held);
-                open(&dir, first)?.0
+                open(&dir, first, &self.disk)?.0
             }
         };
         let note = checkpoint.to_string();
         let size = first + entries.len() as u64;
         let covers = size == checkpoint.checkpoint().size();
         if !covers {
-            durable_file::replace(&dir.join("target"), note.as_bytes())
+            self.disk
+                .replace(&dir.join("target"), note.as_bytes())
                 .map_err(|cause| not_written(&dir.join("target"), cause))?;
         }
         if !entries.is_empty() {
@@ -133,11 +138,11 @@ impl Files {
         }
         if covers {
             writer.publish(note.as_bytes())?;
-            match fs::remove_file(dir.join("target")) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    tracing::debug!(%e, "a file that is not needed any more stays");
-                }
-                _ => {}
+            let target = dir.join("target");
+            if target.exists()
+                && let Err(error) = self.disk.remove(&target)
+            {
+                tracing::debug!(%error, "a file that is not needed any more stays");
             }
         }
         // Others append to the own log as well.
@@ -145,6 +150,16 @@ impl Files {
             self.hold(origin.clone(), writer);
         }
         Ok(())
+    }
+
+    /// Lets others append to a log, or take it away.
+    pub(super) fn release(&mut self, origin: &Origin) {
+        self.writers.retain(|(other, _)| other != origin);
+    }
+
+    /// Whether there are fork proofs about a log, whatever else there is of it.
+    pub(super) fn has_forks(&self, origin: &Origin) -> bool {
+        self.dir(origin).join("forks").exists()
     }
 
     fn hold(&mut self, origin: Origin, writer: LogWriter) {
@@ -186,14 +201,12 @@ impl Files {
     /// It cannot be written.
     pub(super) fn keep_fork(&self, origin: &Origin, fork: &Fork) -> io::Result<()> {
         let dir = self.dir(origin);
-        make_dir(&dir)?;
-        make_dir(&dir.join("forks"))?;
+        self.make_dir(&dir)?;
+        self.make_dir(&dir.join("forks"))?;
         let text = fork.to_string();
         let name = HEXLOWER.encode(&Sha256::digest(&text)[..16]);
-        durable_file::replace(
-            &dir.join("forks").join(format!("{name}.txt")),
-            text.as_bytes(),
-        )
+        let path = dir.join("forks").join(format!("{name}.txt"));
+        self.disk.replace(&path, text.as_bytes())
     }
 
     /// The last checkpoint of each log that the node cosigned, or was about to.
@@ -210,8 +223,7 @@ impl Files {
         let mut cosigned = BTreeMap::new();
         for file in listed {
             let path = file.map_err(failed)?.path();
-            if path.extension().is_none_or(|extension| extension != "txt") {
-                // A crash may leave one that was not complete.
+            if !is_whole(&path) {
                 continue;
             }
             let mut text = String::new();
@@ -241,12 +253,27 @@ impl Files {
         key: &VerifierKey,
         signed: &SignedCheckpoint,
     ) -> io::Result<()> {
-        make_dir(&cosigned_dir(&self.home))?;
+        self.make_dir(&cosigned_dir(&self.home))?;
         let origin = signed.checkpoint().origin().as_str();
         let genesis = origin.trim_start_matches(ORIGIN_PREFIX);
         let text = format!("{key}\n{signed}");
-        durable_file::replace(&cosigned_file(&self.home, genesis), text.as_bytes())
+        self.disk
+            .replace(&cosigned_file(&self.home, genesis), text.as_bytes())
     }
+
+    /// Makes a directory of the owner's alone, durably, unless there is one.
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        if dir.exists() {
+            return Ok(());
+        }
+        self.disk.create_dir(dir)?;
+        self.disk.sync_dir(dir.parent().unwrap_or(dir))
+    }
+}
+
+/// Whether a file was put in its place, and is not one that is being written, or that a crash left so.
+fn is_whole(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "txt")
 }
 
 /// The fork proofs that are kept beside a log, and their files; what is none is left out.
@@ -263,6 +290,9 @@ pub(crate) fn forks(dir: &Path) -> Result<Vec<(PathBuf, UnverifiedFork)>, LogErr
     let mut found = Vec::new();
     for file in listed.take(FORKS_READ_MAX) {
         let path = file.map_err(failed)?.path();
+        if !is_whole(&path) {
+            continue;
+        }
         let mut text = Vec::new();
         File::open(&path)
             .and_then(|file| file.take(FORK_SIZE_MAX as u64 + 1).read_to_end(&mut text))
@@ -300,8 +330,8 @@ fn covered(dir: &Path) -> Result<Option<Kept>, LogError> {
 }
 
 /// Opens a log to append to it, with what a crash left, but no entry from an index on.
-fn open(dir: &Path, end: u64) -> Result<(LogWriter, Option<Kept>), LogError> {
-    let (mut writer, recovered) = LogWriter::open(dir, is_control)?;
+fn open(dir: &Path, end: u64, disk: &Arc<Disk>) -> Result<(LogWriter, Option<Kept>), LogError> {
+    let (mut writer, recovered) = LogWriter::open_on(dir, is_control, disk.clone())?;
     // The tree is whole now, if it was not.
     let mut kept = covered(dir)?;
     if recovered.is_empty() {
@@ -344,15 +374,6 @@ fn target(dir: &Path) -> Result<Option<UnverifiedCheckpoint>, LogError> {
             .map_err(|cause| not_written(&path, cause))?,
     };
     Ok(UnverifiedCheckpoint::parse(&note).ok())
-}
-
-/// Makes a directory of the owner's alone, durably, unless there is one.
-fn make_dir(dir: &Path) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(dir) {
-        Ok(()) => File::open(dir.parent().unwrap_or(dir))?.sync_all(),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(e) => Err(e),
-    }
 }
 
 fn not_written(path: &Path, cause: io::Error) -> LogError {

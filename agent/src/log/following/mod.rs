@@ -4,12 +4,15 @@
 
 mod files;
 mod port;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{HashMap, VecDeque},
     error::Error,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -49,6 +52,8 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long nothing may come of what is missing of the own log.
 const MISSING_WAIT: Duration = Duration::from_secs(60);
+/// When a log is loaded again that could not be, since the disk is full, say.
+const LOAD_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// Gossip that waits until it is known to be true, and is not passed on if there is more.
 const UNDECIDED_MAX: usize = 1024;
 
@@ -58,7 +63,7 @@ const UNDECIDED_MAX: usize = 1024;
 /// It cannot be written.
 pub(super) fn keep_own_fork(home: &Path, fork: &Fork) -> Result<(), LogError> {
     let origin = Origin::new(fork.origin())?;
-    let kept = Files::new(home, origin.clone()).keep_fork(&origin, fork);
+    let kept = Files::new(home, origin.clone(), Arc::default()).keep_fork(&origin, fork);
     kept.map_err(|cause| {
         LogError::Store(StoreError::Io {
             what: "keep a fork proof in",
@@ -90,52 +95,8 @@ impl Following {
         ended: oneshot::Sender<LogError>,
         size: watch::Sender<u64>,
     ) -> Result<Self, LogError> {
-        let mut seed = [0; 8];
-        getrandom::fill(&mut seed).map_err(|_| LogError::Random)?;
-        let mut files = Files::new(home.path(), own.clone());
-        let kept = files.load(own)?.ok_or(LogError::Empty)?;
-        let owed = behind::owed(home.path(), kept.edge.size())?;
-        let config = Config {
-            seed: u64::from_be_bytes(seed),
-            own: Some(own.clone()),
-            cosigned: Some(files.cosigned()?),
-        };
-        let mut follower = Follower {
-            home: home.path().to_owned(),
-            own: own.clone(),
-            files,
-            replica: Replica::new(config),
-            started: Instant::now(),
-            wake_at: None,
-            peers: HashMap::new(),
-            numbers: HashMap::new(),
-            count: 0,
-            witness: home.witness_key().map_err(LogError::Key)?,
-            calls: HashMap::new(),
-            cosigned: HashMap::new(),
-            followed: HashMap::new(),
-            undecided: VecDeque::new(),
-            says: ends.says,
-            standing,
-            ended: Some(ended),
-            grown: kept.checkpoint.clone(),
-            owed: owed.unwrap_or(0),
-            missing: owed.map(|_| Instant::now()),
-            size,
-        };
-        let witness = Box::new(follower.witness.key().clone());
-        let member = Member {
-            origin: own.clone(),
-            roles: vec![Role::Tenant, Role::Witness(witness)],
-        };
-        follower.handle(Input::Follow {
-            member,
-            kept: Some(Box::new(kept)),
-        });
-        if let Some(size) = owed {
-            follower.handle(Input::Owed { size });
-        }
-        follower.federate()?;
+        let files = Files::new(home.path(), own.clone(), Arc::default());
+        let follower = Follower::begin(home, files, ends.says, standing, ended, size)?;
         let runtime = runtime::Handle::current();
         let thread = thread::Builder::new()
             .name("replica".to_owned())
@@ -173,6 +134,8 @@ struct Follower {
     replica: Replica,
     started: Instant,
     wake_at: Option<Instant>,
+    /// When logs are loaded again that could not be.
+    load_at: Option<Instant>,
     peers: HashMap<PeerId, Peer>,
     numbers: HashMap<Peer, PeerId>,
     count: u64,
@@ -197,6 +160,65 @@ struct Follower {
 }
 
 impl Follower {
+    /// Goes on with what there is of the own log, and of those of the members.
+    fn begin(
+        home: &Home,
+        mut files: Files,
+        says: mpsc::Sender<Say>,
+        standing: crossbeam_channel::Sender<Standing>,
+        ended: oneshot::Sender<LogError>,
+        size: watch::Sender<u64>,
+    ) -> Result<Self, LogError> {
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).map_err(|_| LogError::Random)?;
+        let own = files.own().clone();
+        let config = Config {
+            seed: u64::from_be_bytes(seed),
+            own: Some(own.clone()),
+            cosigned: Some(files.cosigned()?),
+        };
+        let kept = files.load(&own)?.ok_or(LogError::Empty)?;
+        let owed = behind::owed(home.path(), kept.edge.size())?;
+        let mut follower = Self {
+            home: home.path().to_owned(),
+            own: own.clone(),
+            files,
+            replica: Replica::new(config),
+            started: Instant::now(),
+            wake_at: None,
+            load_at: None,
+            peers: HashMap::new(),
+            numbers: HashMap::new(),
+            count: 0,
+            witness: home.witness_key().map_err(LogError::Key)?,
+            calls: HashMap::new(),
+            cosigned: HashMap::new(),
+            followed: HashMap::new(),
+            undecided: VecDeque::new(),
+            says,
+            standing,
+            ended: Some(ended),
+            grown: kept.checkpoint.clone(),
+            owed: owed.unwrap_or(0),
+            missing: owed.map(|_| Instant::now()),
+            size,
+        };
+        let witness = Box::new(follower.witness.key().clone());
+        let member = Member {
+            origin: own,
+            roles: vec![Role::Tenant, Role::Witness(witness)],
+        };
+        follower.handle(Input::Follow {
+            member,
+            kept: Some(Box::new(kept)),
+        });
+        if let Some(size) = owed {
+            follower.handle(Input::Owed { size });
+        }
+        follower.federate()?;
+        Ok(follower)
+    }
+
     fn run(mut self, mut told: mpsc::UnboundedReceiver<Told>, runtime: &runtime::Handle) {
         loop {
             let wake = self
@@ -217,6 +239,15 @@ impl Follower {
                 .is_some_and(|since| since.elapsed() >= MISSING_WAIT)
             {
                 self.end_behind();
+            }
+            if self.load_at.is_some_and(|at| at <= Instant::now()) {
+                self.load_at = None;
+                if let Err(error) = self.federate() {
+                    tracing::error!(
+                        error = &error as &dyn Error,
+                        "the federation cannot be read"
+                    );
+                }
             }
         }
     }
@@ -338,7 +369,7 @@ impl Follower {
                 false => match self.files.load(&origin) {
                     Ok(kept) => kept.map(Box::new),
                     Err(error) => {
-                        tracing::error!(%origin, error = &error as &dyn Error, "a log is damaged, and not followed");
+                        self.not_loaded(&origin, &error);
                         continue;
                     }
                 },
@@ -349,6 +380,7 @@ impl Follower {
         }
         for origin in std::mem::take(&mut self.followed).into_keys() {
             if !followed.contains_key(&origin) {
+                self.files.release(&origin);
                 self.handle(Input::Unfollow { origin });
             }
         }
@@ -405,10 +437,13 @@ impl Follower {
                 checkpoint,
             } => match self.files.keep(&origin, first, &entries, &checkpoint) {
                 Ok(()) => {
+                    inputs.push_back(Input::Kept { ticket });
                     if origin == self.own {
                         self.missing = Some(Instant::now());
+                    } else if first == 0 && self.files.has_forks(&origin) {
+                        // They are from before it was forgotten, and are held against it still.
+                        self.load_again(origin, inputs);
                     }
-                    inputs.push_back(Input::Kept { ticket });
                 }
                 Err(error) => self.not_kept(ticket, origin, error, inputs),
             },
@@ -469,6 +504,11 @@ impl Follower {
         if matches!(error, LogError::Store(StoreError::LogFull { .. })) {
             return;
         }
+        self.load_again(origin, inputs);
+    }
+
+    /// Takes a log as it is on the disk.
+    fn load_again(&mut self, origin: Origin, inputs: &mut VecDeque<Input>) {
         let Some(member) = self.followed.get(&origin).cloned() else {
             return;
         };
@@ -479,9 +519,21 @@ impl Follower {
                 inputs.push_back(Input::Follow { member, kept });
             }
             Err(error) => {
-                tracing::error!(%origin, error = &error as &dyn Error, "a log is damaged, and not followed");
+                self.not_loaded(&origin, &error);
+                self.followed.remove(&origin);
                 inputs.push_back(Input::Unfollow { origin });
             }
+        }
+    }
+
+    /// A log is not followed, as it cannot be loaded. If its files are good, that may be over soon.
+    fn not_loaded(&mut self, origin: &Origin, error: &LogError) {
+        tracing::error!(%origin, error = error as &dyn Error, "a log cannot be read, and is not followed");
+        if matches!(
+            error,
+            LogError::Store(StoreError::Io { .. } | StoreError::LogFull { .. })
+        ) {
+            self.load_at = Some(Instant::now() + LOAD_AGAIN_AFTER);
         }
     }
 

@@ -239,8 +239,11 @@ impl Replica {
                     log.holders.clear();
                 }
             }
-            // It stays frozen in memory, and nobody is told.
-            Keeping::Fork { .. } => {}
+            Keeping::Fork {
+                origin,
+                fork,
+                frozen,
+            } => self.fork_not_kept(&origin, &fork, frozen),
             Keeping::Memory { call, checkpoint } => self.not_remembered(call, &checkpoint),
         }
     }

@@ -171,18 +171,37 @@ impl Replica {
         }
     }
 
-    /// A peer speaks of a log that is known to be forked.
+    /// A peer speaks of a log that is known to be forked. If the proof could not be kept, it is tried again.
     pub(super) fn tell_fork(&mut self, now: u64, peer: Peer, origin: &Origin) {
-        let log = self.logs.get(origin).filter(|log| log.fork_kept);
-        let fork = log.and_then(|log| log.fork.clone());
-        let (Some(fork), Some(state)) = (fork, self.peers.get_mut(&peer)) else {
+        let log = self.logs.get(origin);
+        let known = log.and_then(|log| Some((log.fork.clone()?, log.fork_kept)));
+        let (Some((fork, is_kept)), Some(state)) = (known, self.peers.get_mut(&peer)) else {
             return;
         };
         let told = state.told_ms.get(origin);
-        if told.is_none_or(|told| told + FORK_AGAIN_AFTER_MS <= now) {
+        if told.is_some_and(|told| now < told + FORK_AGAIN_AFTER_MS) {
+            return;
+        }
+        let frozen = |keeping: &Keeping| matches!(keeping, Keeping::Fork { origin: of, frozen, .. } if of == origin && *frozen);
+        if is_kept {
             state.told_ms.insert(origin.clone(), now);
             let message = Message::Fork(Box::new(fork.into()));
             self.out.push(Effect::Send { peer, message });
+        } else if !self.keeps.values().any(frozen) {
+            state.told_ms.insert(origin.clone(), now);
+            self.keep_fork(origin, fork, true);
         }
+    }
+
+    /// A proof is not durable, and nobody is told of it. What it accuses stays so, and it is kept when it is heard of again.
+    pub(super) fn fork_not_kept(&mut self, origin: &Origin, fork: &Fork, frozen: bool) {
+        if frozen {
+            return;
+        }
+        if let Some(log) = self.logs.get_mut(origin) {
+            log.forks.retain(|other| other != fork);
+        }
+        self.accused
+            .retain(|witness| fork.signers()[0] != Signer::Witness(witness.clone()));
     }
 }
