@@ -17,7 +17,7 @@ use agent::{
     keys::{IdentityError, RecipientError},
     kubo::{EndpointError, KuboError},
     log::{
-        self, ArchiveLogError, BundleFileError, LogError, PolicyFileError, ProveError,
+        self, ArchiveLogError, BundleFileError, ForgetError, LogError, PolicyFileError, ProveError,
         PublishLogError, VerifyError, details::DetailsError,
     },
     migrate::MigrateError,
@@ -169,6 +169,10 @@ fn unwrapped<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) 
             Some(ArchiveLogError::Details(e)) => Some(e),
             _ => None,
         },
+        e if e.is::<ForgetError>() => match e.downcast_ref() {
+            Some(ForgetError::Log(e)) => Some(e),
+            _ => None,
+        },
         e if e.is::<BundleFileError>() => match e.downcast_ref() {
             Some(BundleFileError::Log(e)) => Some(e),
             Some(BundleFileError::Details(e)) => Some(e),
@@ -266,6 +270,7 @@ fn about(error: &(dyn Error + 'static)) -> Option<Advice> {
         .or_else(|| of(error, |_: &ForkError| Some(unverified(FORK))))
         .or_else(|| of(error, |_: &InviteError| Some(usage(INVITE))))
         .or_else(|| of(error, about_federation))
+        .or_else(|| of(error, about_forgetting))
         .or_else(|| of(error, about_details))
         .or_else(|| of(error, about_daemon))
         .or_else(|| of(error, about_node))
@@ -553,6 +558,16 @@ fn about_car(error: &CarError) -> Option<Advice> {
             unverified(UNDAMAGED_FILE)
         }
         CarError::Io(_) => return None,
+    })
+}
+
+fn about_forgetting(error: &ForgetError) -> Option<Advice> {
+    Some(match error {
+        ForgetError::Followed(_) => failed("`souverain peer remove` it first"),
+        ForgetError::Unknown(_) => {
+            failed("`souverain log fork` says what is kept of it, if anything is")
+        }
+        ForgetError::Log(_) => return None,
     })
 }
 

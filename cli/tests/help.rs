@@ -51,6 +51,7 @@ const PAGES: &[&str] = &[
     "log archive",
     "log bundle",
     "log fork",
+    "log forget",
     "log checkpoint",
     "log vkey",
     "log policy",

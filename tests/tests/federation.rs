@@ -1,9 +1,6 @@
 //! Nodes that follow each other's logs: what one does, the others have, and a lie is proven.
 
-use std::{
-    process::{Child, Command},
-    time::{Duration, Instant},
-};
+use std::process::{Child, Command};
 
 use agent::log::key::LogKey;
 use libp2p::StreamProtocol;
@@ -12,71 +9,20 @@ use protocol::log::{
     replica::{Frontiers, Message, Request},
 };
 use souverain_tests::{
+    federation::{befriend, export, kept, origin, own, until, wait_for_all},
     log::Signing,
     peer::RawPeer,
     program::{Ran, Sandbox, program},
     running::Running,
 };
 
-/// How long anything may take that a test waits for.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Most memory that a flooded node may have resident, in KiB.
 const MEMORY_KIB_MAX: u64 = 256 << 10;
 const LOG_PROTOCOL: StreamProtocol = StreamProtocol::new("/souverain/log/1");
 
-/// Asks until the answer is there; the time is a limit, and not waited for.
-fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(began.elapsed() < PATIENCE, "{what}");
-        std::thread::yield_now();
-    }
-}
-
-fn origin(of: &Sandbox) -> String {
-    let vkey = of.ok(&["log", "vkey"]);
-    vkey.split('+').next().expect("a name").to_owned()
-}
-
-/// How many entries of a log a home has.
-fn kept(home: &Sandbox, origin: &str) -> u64 {
-    let ran = home.run(&["log", "checkpoint", "--origin", origin, "--json"]);
-    match ran.code {
-        Some(0) => ran.objects()[0]["size"].as_u64().expect("a size"),
-        _ => 0,
-    }
-}
-
-fn own(home: &Sandbox) -> u64 {
-    let ran = home.run(&["log", "checkpoint", "--json"]).succeeded();
-    ran.objects()[0]["size"].as_u64().expect("a size")
-}
-
-fn wait_for_all(home: &Sandbox, of: &Sandbox) {
-    let origin = origin(of);
-    until("the log arrives", || {
-        (kept(home, &origin) == own(of)).then_some(())
-    });
-}
-
-/// Both run, and follow each other.
-fn befriend(one: &Sandbox, two: &Sandbox) {
-    for (home, other) in [(one, two), (two, one)] {
-        home.ok(&["peer", "add", &other.ok(&["peer", "invite"])]);
-    }
-}
-
 /// What became of a process that ends by itself.
 fn ends(child: Child) -> Ran {
     Ran::of(child.wait_with_output().expect("it ends"))
-}
-
-fn write(home: &Sandbox, name: &str) {
-    std::fs::create_dir_all(home.path("data")).expect("creates");
-    std::fs::write(home.path("data").join(name), name).expect("writes");
 }
 
 fn copy(from: &std::path::Path, to: &std::path::Path) {
@@ -90,8 +36,7 @@ fn what_one_node_does_the_others_prove_and_an_auditor_needs_no_network() {
     let _agents = [&a, &b, &c].map(|home| Running::start(home, &[]));
     befriend(&a, &b);
     befriend(&a, &c);
-    write(&a, "x");
-    let root = a.ok(&["export", "data"]);
+    let root = export(&a, "x");
     let (origin, vkey) = (origin(&a), a.ok(&["log", "vkey"]));
     for home in [&b, &c] {
         wait_for_all(home, &a);
@@ -142,8 +87,7 @@ fn a_node_that_was_away_gets_what_it_missed_from_whoever_has_it() {
     wait_for_all(&c, &a);
     away.stop();
     for name in ["x", "y", "z"] {
-        write(&a, name);
-        a.ok(&["export", "data"]);
+        export(&a, name);
     }
     wait_for_all(&b, &a);
     let size = own(&a);
@@ -174,8 +118,7 @@ fn who_was_not_added_is_told_nothing_and_who_was_removed_nothing_more() {
         (listed["connected"] == true).then_some(listed["origin"].clone())
     });
     assert_eq!(stranger, origin.as_str());
-    write(&a, "x");
-    a.ok(&["export", "data"]);
+    export(&a, "x");
     wait_for_all(&b, &a);
     assert_eq!(kept(&c, &origin), 0);
     a.ok(&["peer", "add", &c.ok(&["peer", "invite"])]);
@@ -183,8 +126,7 @@ fn who_was_not_added_is_told_nothing_and_who_was_removed_nothing_more() {
     let peer = c.run(&["agent", "status", "--json"]).succeeded().objects()[0]["peer"].clone();
     a.ok(&["peer", "remove", peer.as_str().expect("a peer")]);
     let before = kept(&c, &origin);
-    write(&a, "y");
-    a.ok(&["export", "data"]);
+    export(&a, "y");
     wait_for_all(&b, &a);
     assert!(kept(&c, &origin) <= before + 1, "but for its own removal");
     a.run(&["peer", "remove", "nobody"])
@@ -219,8 +161,7 @@ fn a_home_from_a_backup_gets_what_is_missing_of_its_log_and_goes_on() {
     let _b = Running::start(&b, &[]);
     let (_, known) = outgrown(&a, &b, || {
         for name in ["x", "y"] {
-            write(&a, name);
-            a.ok(&["export", "data"]);
+            export(&a, name);
         }
     });
     put_back(&a, "backup");
@@ -228,8 +169,7 @@ fn a_home_from_a_backup_gets_what_is_missing_of_its_log_and_goes_on() {
     let again = Running::start(&a, &[]);
     // The entry of this start comes after all that it had lost.
     until("it goes on", || (own(&a) > known).then_some(()));
-    write(&a, "z");
-    let root = a.ok(&["export", "data"]);
+    let root = export(&a, "z");
     wait_for_all(&b, &a);
     let vkey = a.ok(&["log", "vkey"]);
     for (home, log) in [(&a, None), (&b, Some(origin(&a)))] {
@@ -246,20 +186,21 @@ fn a_home_from_a_backup_gets_what_is_missing_of_its_log_and_goes_on() {
 #[test]
 fn a_verb_that_runs_alone_asks_the_members_first_and_gets_what_is_missing() {
     let [a, b] = [(); 2].map(|()| Sandbox::new());
-    let _b = Running::start(&b, &[]);
+    let other = Running::start(&b, &[]);
     let (_, known) = outgrown(&a, &b, || {
-        write(&a, "x");
-        a.ok(&["export", "data"]);
+        export(&a, "x");
     });
     put_back(&a, "backup");
-    write(&a, "y");
-    a.ok(&["export", "data"]);
+    // What is missing may take longer than a verb waits.
+    until("it has what was missing", || {
+        (a.run(&["export", "data"]).code == Some(0)).then_some(())
+    });
     assert_eq!(own(&a), known + 1, "it comes after all that was lost");
-    // Nobody is asked again.
-    let began = Instant::now();
+    // Nobody is asked again: there is nobody.
+    other.stop();
     let again = a.run(&["export", "data"]).succeeded();
     assert!(!again.stderr.contains("nobody could say"), "{again:#?}");
-    assert!(began.elapsed() < Duration::from_secs(2), "{again:#?}");
+    let _b = Running::start(&b, &[]);
     let _a = Running::start(&a, &[]);
     wait_for_all(&b, &a);
     b.ok(&[
@@ -279,8 +220,7 @@ fn a_home_that_is_behind_signs_nothing_until_the_latest_is_put_back() {
     let [a, b] = [(); 2].map(|()| Sandbox::new());
     let _b = Running::start(&b, &[]);
     let (size, known) = outgrown(&a, &b, || {
-        write(&a, "x");
-        a.ok(&["export", "data"]);
+        export(&a, "x");
     });
     std::fs::rename(a.home(), a.path("latest")).expect("renames");
     std::fs::rename(a.path("backup"), a.home()).expect("renames");
@@ -338,8 +278,7 @@ fn two_histories_are_proven_to_all_and_the_log_is_frozen() {
     copy(&a.home(), &a.path("other"));
     // One history, which the others come to know.
     let again = Running::start(&a, &[]);
-    write(&a, "x");
-    a.ok(&["export", "data"]);
+    export(&a, "x");
     wait_for_all(&b, &a);
     wait_for_all(&c, &a);
     again.stop();
@@ -353,8 +292,7 @@ fn two_histories_are_proven_to_all_and_the_log_is_frozen() {
         if own(&a) > size {
             break;
         }
-        write(&a, &format!("other {n}"));
-        a.ok(&["export", "data"]);
+        export(&a, &format!("other {n}"));
     }
     std::fs::rename(a.path("aside"), &federation).expect("renames");
     let ended = ends(a.spawn(&["agent", "run"]));
@@ -383,6 +321,52 @@ fn two_histories_are_proven_to_all_and_the_log_is_frozen() {
         home.run(&["log", "fork", "cut.txt"]).failed(3, "");
     }
     a.run(&["export", "data"]).failed(3, "the log was forked");
+    // The proof stays when the log goes.
+    c.ok(&["peer", "remove", &origin]);
+    let forgotten = c.run(&["log", "forget", &origin, "--json"]).succeeded();
+    assert_eq!(forgotten.objects()[0]["forks"], 1);
+    let listed = c.run(&["log", "fork", "--json"]).succeeded().objects();
+    let file = listed[0]["file"].as_str().expect("a file");
+    c.ok(&["log", "fork", file, "--vkey", &vkey]);
+}
+
+#[test]
+fn the_log_of_who_was_removed_can_be_forgotten_and_is_fetched_again_when_it_is_followed_again() {
+    let [a, b] = [(); 2].map(|()| Sandbox::new());
+    let _agents = [&a, &b].map(|home| Running::start(home, &[]));
+    befriend(&a, &b);
+    wait_for_all(&a, &b);
+    let (origin, genesis) = (origin(&b), origin(&b).replace("souverain/", ""));
+    let dir = a.home().join("log").join(&genesis);
+    let forget = ["log", "forget", &origin];
+    a.run(&forget).failed(1, "a member of the federation");
+    let own_origin = souverain_tests::federation::origin(&a);
+    a.run(&["log", "forget", &own_origin])
+        .failed(2, "this node's own log");
+    let invite = b.ok(&["peer", "invite"]);
+    a.ok(&["peer", "remove", &origin]);
+    let size = kept(&a, &origin);
+    let told = |args: &[&str]| {
+        let ran = a.run(&[&forget[..], args, &["--json"]].concat());
+        ran.succeeded().objects().remove(0)
+    };
+    let tried = told(&["--dry-run"]);
+    assert_eq!(
+        (&tried["entries"], &tried["removed"]),
+        (&size.into(), &false.into())
+    );
+    assert_eq!(kept(&a, &origin), size);
+    let done = told(&[]);
+    assert_eq!(
+        (&done["bytes"], &done["removed"]),
+        (&tried["bytes"], &true.into())
+    );
+    assert!(!dir.exists());
+    a.run(&forget).failed(1, "no log of");
+    let shown = a.ok(&["log", "show"]);
+    assert_eq!(shown.matches("federation").count(), 3, "{shown}");
+    a.ok(&["peer", "add", &invite]);
+    wait_for_all(&a, &b);
 }
 
 #[test]
@@ -422,8 +406,7 @@ fn nonsense_of_a_member_gets_it_kept_out_and_a_strangers_is_not_read() {
         (member.connections() == 0).then_some(())
     });
     assert!(stranger.connections() > 0, "what it said was not read");
-    write(&a, "x");
-    a.ok(&["export", "data"]);
+    export(&a, "x");
     wait_for_all(&b, &a);
 }
 
@@ -451,8 +434,7 @@ fn witnesses_among_the_members_cosign_and_a_quorum_of_them_is_checked() {
     }
     policy.push_str("group all all b c\nquorum all\n");
     std::fs::write(a.path("policy.txt"), policy).expect("writes");
-    write(&a, "x");
-    let root = a.ok(&["export", "data"]);
+    let root = export(&a, "x");
     let cosigned = |of: &Sandbox, origin: &str| {
         until("it is cosigned", || {
             let shown = of.run(&["log", "checkpoint", "--origin", origin]);
@@ -473,8 +455,7 @@ fn witnesses_among_the_members_cosign_and_a_quorum_of_them_is_checked() {
     cosigned(&b, &origin);
     cosigned(&c, &origin);
     away.stop();
-    write(&a, "y");
-    let root = a.ok(&["export", "data"]);
+    let root = export(&a, "y");
     until("one cosigns it", || {
         let shown = a.ok(&["log", "checkpoint"]);
         (shown.matches("\u{2014} souverain-witness/").count() == 1).then_some(())
@@ -524,14 +505,12 @@ fn a_flood_of_a_member_keeps_others_from_nothing() {
     let flood: Vec<u8> = (0..20_000).flat_map(ask).flatten().collect();
     let flooding = std::thread::scope(|scope| {
         let flooding = scope.spawn(|| flooder.send_by(peer, LOG_PROTOCOL, &flood));
-        write(&a, "x");
-        a.ok(&["export", "data"]);
+        export(&a, "x");
         wait_for_all(&b, &a);
         flooding.join().expect("sends")
     });
     assert!(running.memory_kib() < MEMORY_KIB_MAX);
-    write(&a, "y");
-    a.ok(&["export", "data"]);
+    export(&a, "y");
     wait_for_all(&b, &a);
     drop(flooding);
 }

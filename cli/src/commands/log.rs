@@ -4,6 +4,7 @@ mod archive;
 mod auditor;
 mod bundle;
 mod cosign;
+mod forget;
 mod fork;
 mod key;
 mod policy;
@@ -30,6 +31,7 @@ pub(crate) enum Command {
     Archive(archive::Args),
     Bundle(bundle::Args),
     Fork(fork::Args),
+    Forget(forget::Args),
     Checkpoint(OfArgs),
     Vkey(OfArgs),
     Policy(policy::Args),
@@ -78,6 +80,7 @@ impl Command {
             Self::Archive(args) => args.run(context),
             Self::Bundle(args) => args.run(context),
             Self::Fork(args) => args.run(context),
+            Self::Forget(args) => args.run(context),
             Self::Checkpoint(args) => args.checkpoint(context),
             Self::Vkey(args) => args.vkey(context),
             Self::Policy(args) => args.run(context),
