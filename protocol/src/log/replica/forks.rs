@@ -182,7 +182,12 @@ impl Replica {
         if told.is_some_and(|told| now < told + FORK_AGAIN_AFTER_MS) {
             return;
         }
-        let frozen = |keeping: &Keeping| matches!(keeping, Keeping::Fork { origin: of, frozen, .. } if of == origin && *frozen);
+        let frozen = |keeping: &Keeping| match keeping {
+            Keeping::Fork {
+                origin: of, frozen, ..
+            } => *frozen && of == origin,
+            _ => false,
+        };
         if is_kept {
             state.told_ms.insert(origin.clone(), now);
             let message = Message::Fork(Box::new(fork.into()));
