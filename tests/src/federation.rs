@@ -1,8 +1,12 @@
 //! Nodes that follow each other's logs, as their owners see it.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    process::{Child, Command},
+    time::{Duration, Instant},
+};
 
-use crate::program::Sandbox;
+use crate::program::{Ran, Sandbox};
 
 /// How long anything may take that a test waits for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -92,4 +96,22 @@ pub fn peer(home: &Sandbox) -> libp2p::PeerId {
     let ran = home.run(&["agent", "status", "--json"]).succeeded();
     let peer = ran.objects()[0]["peer"].as_str().expect("text").to_owned();
     peer.parse().expect("a peer id")
+}
+
+/// What became of a process that ends by itself.
+///
+/// # Panics
+/// It cannot be waited for.
+#[must_use]
+pub fn ends(child: Child) -> Ran {
+    Ran::of(child.wait_with_output().expect("it ends"))
+}
+
+/// Copies a file, or a directory with all that is in it, as it is.
+///
+/// # Panics
+/// That does not work.
+pub fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
+    assert!(copied.expect("runs").success());
 }

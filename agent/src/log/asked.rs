@@ -23,14 +23,14 @@ use crate::{control::Client, federation::Federation, home::Home};
 /// Where the system says which boot this is.
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 /// How long all may take that are asked.
-const ASK_WAIT: Duration = Duration::from_millis(2500);
+const ASK_WAIT: Duration = Duration::from_secs(5);
 /// Most witnesses that are asked.
 const ASKED_MAX: usize = 32;
 
 /// Asks the witnesses of a home's policy and the members of its federation whether they know a later state of its log, before that
 /// is appended to: unless an agent runs, which asks by itself, or they were asked, and nobody but this home has touched its log
 /// since. What members have more is fetched, if there is time. Who cannot be reached is no reason to stop. Blocks the thread,
-/// for 3 seconds or so at most.
+/// for 5 seconds or so at most.
 ///
 /// # Errors
 /// One of them knows of more than is here then, or of another history: nothing may be signed.

@@ -31,6 +31,10 @@ impl Dialling {
         });
         if wanted.addresses.len() < ADDRESSES_PER_PEER_MAX && !wanted.addresses.contains(&address) {
             wanted.addresses.push(address);
+            if !connected {
+                wanted.next = Some(now);
+                wanted.wait = REDIAL_FIRST;
+            }
         }
     }
 
@@ -96,5 +100,11 @@ mod tests {
         assert_eq!(dialling.next(), None);
         dialling.disconnected(now, &peer);
         assert_eq!(dialling.next(), Some(now + REDIAL_FIRST));
+        // Another address is tried at once.
+        dialling.want(now, peer, address.clone(), false);
+        assert_eq!(dialling.next(), Some(now + REDIAL_FIRST));
+        let other: Multiaddr = "/ip4/127.0.0.1/tcp/2".parse().expect("an address");
+        dialling.want(now, peer, other.clone(), false);
+        assert_eq!(dialling.due(now), [(peer, vec![address, other])]);
     }
 }

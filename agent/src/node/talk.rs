@@ -115,17 +115,23 @@ impl Talk {
         (talk, port.says, incoming)
     }
 
-    /// Puts others in the place of the members. Returns who is new, and who is not one any more.
+    /// Puts others in the place of the members. Returns who is new, who is reached elsewhere, and who is not one any more.
     pub(super) fn members(
         &mut self,
         members: HashMap<PeerId, Vec<Multiaddr>>,
-    ) -> (Vec<PeerId>, Vec<PeerId>) {
+    ) -> (Vec<PeerId>, Vec<PeerId>, Vec<PeerId>) {
         let before = std::mem::replace(&mut self.members, members);
-        let new = self.members.keys().filter(|p| !before.contains_key(p));
-        let new = new.copied().collect();
+        let (mut new, mut moved) = (Vec::new(), Vec::new());
+        for (peer, addresses) in &self.members {
+            match before.get(peer) {
+                None => new.push(*peer),
+                Some(before) if before != addresses => moved.push(*peer),
+                Some(_) => {}
+            }
+        }
         let gone = before.into_keys();
         let gone = gone.filter(|peer| !self.members.contains_key(peer));
-        (new, gone.collect())
+        (new, moved, gone.collect())
     }
 
     /// Where a member is reached; nothing if the peer is none.

@@ -91,9 +91,13 @@ impl Task {
                 }
             }
             Say::Members(members) => {
-                let (new, gone) = talk.members(members);
+                let (new, moved, gone) = talk.members(members);
                 for peer in new {
                     self.join(peer);
+                }
+                for peer in moved {
+                    self.forget(peer);
+                    self.reach(peer);
                 }
                 for peer in gone {
                     self.leave(peer);
@@ -104,6 +108,14 @@ impl Task {
 
     /// A peer has become a member, which it is good to be connected with.
     fn join(&mut self, peer: PeerId) {
+        self.reach(peer);
+        if self.peers.contains_key(&peer) {
+            self.talk_with(peer, true);
+        }
+    }
+
+    /// Stays connected with a member where it is said to be.
+    fn reach(&mut self, peer: PeerId) {
         let connected = self.peers.contains_key(&peer);
         let addresses = self.talk.as_ref().and_then(|talk| talk.member(&peer));
         let addresses: Vec<Multiaddr> = addresses
@@ -121,13 +133,10 @@ impl Task {
         for address in addresses {
             self.dialling.want(Instant::now(), peer, address, connected);
         }
-        if connected {
-            self.talk_with(peer, true);
-        }
     }
 
-    /// A peer is no member any more. Connections that others need stay.
-    fn leave(&mut self, peer: PeerId) {
+    /// Does not dial a member any more because it is one.
+    fn forget(&mut self, peer: PeerId) {
         if self
             .talk
             .as_mut()
@@ -136,6 +145,11 @@ impl Task {
             self.dialling.forget(&peer);
             self.named.remove(&peer);
         }
+    }
+
+    /// A peer is no member any more. Connections that others need stay.
+    fn leave(&mut self, peer: PeerId) {
+        self.forget(peer);
         if self.peers.contains_key(&peer)
             && let Some((talk, gossip)) = self.talk()
         {
