@@ -6,15 +6,13 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use libp2p::{
-    PeerId, Stream, StreamProtocol, SwarmBuilder,
+    PeerId, Stream, StreamProtocol,
     futures::{AsyncReadExt, AsyncWriteExt, StreamExt},
-    gossipsub, identify, noise,
+    gossipsub, identify,
     swarm::{NetworkBehaviour, SwarmEvent},
-    tcp, yamux,
 };
 use protocol::{log::replica::Message, note::VerifierKey};
 use tokio::{
@@ -22,7 +20,10 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use crate::federation::until;
+use crate::{
+    federation::until,
+    peer::{identify, listening},
+};
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/souverain/log/1");
 const TOPIC: &str = "souverain/log/1";
@@ -73,7 +74,11 @@ impl RawMember {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(AtomicUsize::new(0));
         let (hearing, counted) = (heard.clone(), connections.clone());
-        let (mut swarm, address) = runtime.block_on(listening());
+        let (mut swarm, address) = runtime.block_on(listening(|key| Behaviour {
+            identify: identify(key),
+            streams: libp2p_stream::Behaviour::new(),
+            gossip: gossip(),
+        }));
         let id = *swarm.local_peer_id();
         let mut control = swarm.behaviour().streams.new_control();
         let incoming = control.accept(PROTOCOL).expect("nobody else accepts it");
@@ -176,36 +181,6 @@ impl RawMember {
 fn framed(bytes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(bytes.len()).expect("short");
     [&length.to_be_bytes()[..], bytes].concat()
-}
-
-async fn listening() -> (libp2p::Swarm<Behaviour>, libp2p::Multiaddr) {
-    let builder = SwarmBuilder::with_new_identity()
-        .with_tokio()
-        .with_tcp(
-            tcp::Config::default(),
-            noise::Config::new,
-            yamux::Config::default,
-        )
-        .expect("TCP");
-    let mut swarm = builder
-        .with_behaviour(|key| Behaviour {
-            identify: identify::Behaviour::new(identify::Config::new(
-                "ipfs/0.1.0".to_owned(),
-                key.public(),
-            )),
-            streams: libp2p_stream::Behaviour::new(),
-            gossip: gossip(),
-        })
-        .expect("a behaviour")
-        .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(600)))
-        .build();
-    let address = "/ip4/127.0.0.1/tcp/0".parse().expect("an address");
-    swarm.listen_on(address).expect("listens");
-    loop {
-        if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
-            return (swarm, address);
-        }
-    }
 }
 
 fn gossip() -> gossipsub::Behaviour {

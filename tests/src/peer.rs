@@ -13,7 +13,9 @@ use bytes::Bytes;
 use libp2p::{
     Multiaddr, PeerId, Stream, StreamProtocol, Swarm, SwarmBuilder,
     futures::{AsyncReadExt, AsyncWriteExt, StreamExt},
-    identify, noise,
+    identify,
+    identity::Keypair,
+    noise,
     swarm::{NetworkBehaviour, SwarmEvent},
     tcp, yamux,
 };
@@ -54,7 +56,10 @@ impl RawPeer {
     #[must_use]
     pub fn start(answer: impl Fn(WireMessage) -> Vec<Vec<u8>> + Send + Sync + 'static) -> Self {
         let runtime = Runtime::new().expect("a runtime");
-        let (mut swarm, address) = runtime.block_on(listening());
+        let (mut swarm, address) = runtime.block_on(listening(|key| Behaviour {
+            identify: identify(key),
+            streams: libp2p_stream::Behaviour::new(),
+        }));
         let id = *swarm.local_peer_id();
         let mut control = swarm.behaviour().streams.new_control();
         let incoming = control.accept(PROTOCOL).expect("nobody else accepts it");
@@ -140,7 +145,10 @@ impl RawPeer {
     }
 }
 
-async fn listening() -> (Swarm<Behaviour>, Multiaddr) {
+/// A swarm of some behaviour that listens, and where.
+pub(crate) async fn listening<B: NetworkBehaviour>(
+    behaviour: impl FnOnce(&Keypair) -> B,
+) -> (Swarm<B>, Multiaddr) {
     let builder = SwarmBuilder::with_new_identity()
         .with_tokio()
         .with_tcp(
@@ -150,13 +158,7 @@ async fn listening() -> (Swarm<Behaviour>, Multiaddr) {
         )
         .expect("TCP");
     let mut swarm = builder
-        .with_behaviour(|key| Behaviour {
-            identify: identify::Behaviour::new(identify::Config::new(
-                "ipfs/0.1.0".to_owned(),
-                key.public(),
-            )),
-            streams: libp2p_stream::Behaviour::new(),
-        })
+        .with_behaviour(|key| behaviour(key))
         .expect("a behaviour")
         .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(600)))
         .build();
@@ -167,6 +169,12 @@ async fn listening() -> (Swarm<Behaviour>, Multiaddr) {
             return (swarm, address);
         }
     }
+}
+
+/// What tells others who a peer is.
+pub(crate) fn identify(key: &Keypair) -> identify::Behaviour {
+    let config = identify::Config::new("ipfs/0.1.0".to_owned(), key.public());
+    identify::Behaviour::new(config)
 }
 
 async fn serve(
