@@ -8,7 +8,7 @@ use std::{
 
 use libp2p::{
     Multiaddr, PeerId, Swarm,
-    core::{ConnectedPoint, transport::ListenerId},
+    core::{ConnectedPoint, transport::ListenerId, upgrade::Version},
     futures::{FutureExt, StreamExt, stream::FuturesUnordered},
     gossipsub, identify,
     identity::Keypair,
@@ -74,6 +74,7 @@ pub(crate) async fn start(
     let config = libp2p::swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(IDLE_WAIT)
         .with_max_negotiating_inbound_streams(STREAMS_NEGOTIATING_MAX)
+        .with_substream_upgrade_protocol_override(Version::V1Lazy)
         .with_notify_handler_buffer_size(EVENTS_PER_CONNECTION)
         .with_per_connection_event_buffer_size(EVENTS_PER_CONNECTION.get());
     let (commands, receiver) = mpsc::channel(COMMANDS_MAX);

@@ -55,9 +55,13 @@ pub struct Config {
 
 impl Config {
     pub fn new(identity: &identity::Keypair) -> Result<Self, certificate::GenError> {
+        let client = crate::make_client_config(identity, None)?;
+        // The first random bytes of a process take AWS-LC some 60 ms, which no handshake is to wait for.
+        let provider = client.crypto_provider().clone();
+        std::thread::spawn(move || provider.secure_random.fill(&mut [0]));
         Ok(Self {
             server: crate::make_server_config(identity)?,
-            client: crate::make_client_config(identity, None)?,
+            client,
         })
     }
 }

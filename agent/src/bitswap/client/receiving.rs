@@ -40,7 +40,7 @@ impl Client {
             if !ask.repeated {
                 let took = now.elapsed.saturating_sub(ask.at);
                 peer.latency.block(took);
-                peer.window.arrived(size, took);
+                peer.window.arrived(size, ask.at, now.elapsed);
             }
         }
         let Some((last, others)) = wanting.split_last() else {

@@ -62,16 +62,21 @@ pub(crate) enum Told {
     SendFailed(MessageId),
 }
 
-/// The protocols, to be agreed on for a stream.
+/// The protocols, to be agreed on for a stream; just one where it is known that the peer speaks it, so
+/// that a message goes with the offer, and not a round trip after it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Agree;
+pub(crate) struct Agree {
+    known: Option<Protocol>,
+}
 
 impl UpgradeInfo for Agree {
     type Info = StreamProtocol;
-    type InfoIter = std::array::IntoIter<StreamProtocol, 2>;
+    type InfoIter = std::vec::IntoIter<StreamProtocol>;
 
     fn protocol_info(&self) -> Self::InfoIter {
-        PROTOCOLS.map(StreamProtocol::new).into_iter()
+        let mut names: Vec<StreamProtocol> = PROTOCOLS.map(StreamProtocol::new).into();
+        names.retain(|name| self.known.is_none_or(|known| version(name) == known));
+        names.into_iter()
     }
 }
 
@@ -138,7 +143,8 @@ enum State {
 }
 
 impl Handler {
-    pub(super) fn new(memory: Memory) -> Self {
+    /// For a connection with a peer that may be known to speak a version.
+    pub(super) fn new(memory: Memory, spoken: Option<Protocol>) -> Self {
         let outbound = || Outbound {
             queue: VecDeque::new(),
             state: State::Closed,
@@ -151,7 +157,7 @@ impl Handler {
             activity_told: Instant::now(),
             memory,
             events: VecDeque::new(),
-            spoken: None,
+            spoken,
         }
     }
 
@@ -308,7 +314,7 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = Lane;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Agree> {
-        SubstreamProtocol::new(Agree, ())
+        SubstreamProtocol::new(Agree { known: None }, ())
     }
 
     fn connection_keep_alive(&self) -> bool {
@@ -323,7 +329,9 @@ impl ConnectionHandler for Handler {
             let open = self.lane(lane).poll(cx, &activity, &mut events);
             self.events.append(&mut events);
             if open {
-                let protocol = SubstreamProtocol::new(Agree, lane).with_timeout(STREAM_OPEN_WAIT);
+                let known = self.spoken;
+                let protocol = SubstreamProtocol::new(Agree { known }, lane);
+                let protocol = protocol.with_timeout(STREAM_OPEN_WAIT);
                 return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
             }
         }

@@ -30,8 +30,8 @@ use tokio::time::Sleep;
 
 use super::limits::TICK_MIN;
 use crate::bitswap::{
-    Config, Effect, Engine, Input, MessageId, Misbehaviour, Now, PeerCounts, RefusedBecause,
-    SessionId, Ticket,
+    Config, Effect, Engine, Input, MessageId, Misbehaviour, Now, PeerCounts, Protocol,
+    RefusedBecause, SessionId, Ticket,
 };
 use clock::Clock;
 use handler::{Handler, Send, Told};
@@ -76,6 +76,8 @@ pub(super) enum Event {
 pub(super) struct Exchange {
     engine: Engine,
     peers: HashMap<PeerId, Vec<Connection>>,
+    /// What connected peers were seen to speak.
+    spoken: HashMap<PeerId, Protocol>,
     /// Messages that were given to a connection.
     sending: HashMap<MessageId, Sending>,
     memory: Memory,
@@ -131,6 +133,7 @@ impl Exchange {
         Self {
             engine: Engine::new(config),
             peers: HashMap::new(),
+            spoken: HashMap::new(),
             sending: HashMap::new(),
             memory: Memory::default(),
             started: Instant::now(),
@@ -150,6 +153,10 @@ impl Exchange {
     /// What went to and came from a peer.
     pub(super) fn counts(&self, peer: &PeerId) -> PeerCounts {
         self.engine.counts(peer).unwrap_or_default()
+    }
+
+    fn handler(&self, peer: &PeerId) -> Handler {
+        Handler::new(self.memory.clone(), self.spoken.get(peer).copied())
     }
 
     fn now(&mut self) -> Now {
@@ -191,6 +198,7 @@ impl Exchange {
         connections.retain(|connection| connection.id != id);
         if connections.is_empty() {
             self.peers.remove(&peer);
+            self.spoken.remove(&peer);
             self.handle(Input::Disconnected { peer });
             return;
         }
@@ -323,22 +331,22 @@ impl NetworkBehaviour for Exchange {
     fn handle_established_inbound_connection(
         &mut self,
         _: ConnectionId,
-        _: PeerId,
+        peer: PeerId,
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::new(self.memory.clone()))
+        Ok(self.handler(&peer))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
         _: ConnectionId,
-        _: PeerId,
+        peer: PeerId,
         _: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::new(self.memory.clone()))
+        Ok(self.handler(&peer))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -362,6 +370,7 @@ impl NetworkBehaviour for Exchange {
     ) {
         let input = match told {
             Told::Speaks(protocol) => {
+                self.spoken.insert(peer, protocol);
                 let event = Event::Speaks { peer };
                 self.events.push_back(ToSwarm::GenerateEvent(event));
                 Input::Connected { peer, protocol }
