@@ -101,7 +101,9 @@ pub const STREAM_OPEN_WAIT: Duration = Duration::from_secs(10);
 pub const ACTIVITY_EVERY: Duration = Duration::from_millis(250);
 
 /// Bytes of blocks that wait to be taken by a session, above which no more is asked for.
-pub const SESSION_BYTES_HELD: usize = 32 << 20;
+pub const SESSION_BYTES_HELD: usize = 48 << 20;
+/// Bytes below which more is asked for again. What a disk takes while an answer is on its way from afar.
+pub const SESSION_BYTES_GO_ON: usize = 40 << 20;
 /// How soon the engine's timer may come again.
 pub const TICK_MIN: Duration = Duration::from_millis(1);
 /// How long a relay carries one connection of others.

@@ -11,7 +11,10 @@ use libp2p::PeerId;
 use protocol::block::Block;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Command, Handle, Providers, Stopped, limits::SESSION_BYTES_HELD};
+use super::{
+    Command, Handle, Providers, Stopped,
+    limits::{SESSION_BYTES_GO_ON, SESSION_BYTES_HELD},
+};
 use crate::{
     bitswap::{Misbehaviour, RefusedBecause, SessionId, Wanted},
     pull::Fetched,
@@ -79,7 +82,7 @@ impl Inbox {
             .expect("no panic while it is held");
         let event = waiting.events.pop_front();
         waiting.bytes -= event.as_ref().map_or(0, size);
-        let go_on = waiting.held && waiting.bytes < SESSION_BYTES_HELD / 2;
+        let go_on = waiting.held && waiting.bytes < SESSION_BYTES_GO_ON;
         waiting.held &= !go_on;
         (event, go_on)
     }
@@ -246,14 +249,15 @@ mod tests {
     }
 
     #[test]
-    fn holds_when_too_much_waits_and_goes_on_when_half_of_it_is_taken() {
+    fn holds_when_too_much_waits_and_goes_on_when_some_of_it_is_taken() {
         let inbox = Inbox::default();
         let size = 1 << 20;
         let held = (0..100).position(|_| inbox.put(block(size)));
         assert_eq!(held, Some(SESSION_BYTES_HELD / size));
         assert!(!inbox.put(block(size)), "it is said once");
         let taken = (0..100).position(|_| inbox.take(Duration::ZERO).1);
-        assert_eq!(taken, Some(SESSION_BYTES_HELD / size / 2 + 2));
+        let waiting = SESSION_BYTES_HELD / size + 2;
+        assert_eq!(taken, Some(waiting - SESSION_BYTES_GO_ON / size));
     }
 
     #[test]
