@@ -61,7 +61,7 @@ pub struct Daemon {
     ended: oneshot::Receiver<LogError>,
     socket: Socket,
     runtime: Runtime,
-    _lock: File,
+    _lock: Lock,
 }
 
 /// Why an agent cannot run.
@@ -154,6 +154,7 @@ impl Daemon {
             options,
             shelf.clone(),
             Some(port),
+            lock.after_kill,
         ))?;
         let (end, ended) = oneshot::channel();
         let (size, grown) = watch::channel(0);
@@ -277,8 +278,23 @@ pub(crate) fn threads() -> Result<Runtime, DaemonError> {
         .map_err(DaemonError::Threads)
 }
 
+/// What keeps others from being the agent of a home.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    file: File,
+    /// Whether the one before was killed, and did not let go of it.
+    pub(crate) after_kill: bool,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Otherwise the next one takes this one for killed, and is a little more patient with peers.
+        let _ = self.file.set_len(0);
+    }
+}
+
 /// Makes this the one agent of the home.
-pub(crate) fn lock(home: &Path) -> Result<File, DaemonError> {
+pub(crate) fn lock(home: &Path) -> Result<Lock, DaemonError> {
     let path = home.join("agent.lock");
     let failed = |cause| DaemonError::Io {
         path: path.clone(),
@@ -303,8 +319,9 @@ pub(crate) fn lock(home: &Path) -> Result<File, DaemonError> {
         }
         Err(errno) => return Err(failed(errno.into())),
     }
+    let after_kill = file.metadata().map_err(failed)?.len() > 0;
     file.set_len(0)
         .and_then(|()| file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0))
         .map_err(failed)?;
-    Ok(file)
+    Ok(Lock { file, after_kill })
 }

@@ -1,4 +1,4 @@
-//! Exports and imports that are killed at random moments: what was acknowledged stays, nothing
+//! Exports, imports and pulls that are killed at random moments: what was acknowledged stays, nothing
 //! half is listed, and the next run goes on. `SOUVERAIN_KILLS` says how many exports are killed.
 
 use std::{
@@ -14,6 +14,7 @@ use protocol::block::{CODEC_DAG_PB, CODEC_RAW};
 use souverain_tests::{
     packs,
     program::{Ran, Random, Sandbox, noise, note, tree},
+    running::Running,
 };
 use store::Store;
 
@@ -30,6 +31,8 @@ const CHANGING: u64 = 6;
 const CONSTANT: u64 = 10;
 /// Exports of a round that are killed before one may finish.
 const KILLS_OF_ROUND: u64 = 5;
+/// Pulls that are killed and started again.
+const PULLS_KILLED: usize = 6;
 
 fn kills() -> u64 {
     std::env::var("SOUVERAIN_KILLS").map_or(100, |text| text.parse().expect("a number"))
@@ -177,6 +180,42 @@ fn killed_exports_lose_nothing_and_seal_nothing_twice() {
     ));
     sandbox.ok(&["import", &newest, "--into", "restored"]);
     assert_eq!(tree(&sandbox.path("restored")), tree(&data));
+}
+
+#[test]
+fn a_pull_over_quic_that_is_killed_and_started_again_keeps_its_honest_peer() {
+    let mut random = Random::printed("pull kills");
+    let provider = Sandbox::new();
+    let roots = [1, 2].map(|seed| {
+        let name = format!("tree-{seed}");
+        fs::create_dir(provider.path(&name)).expect("creates");
+        let file = provider.path(&name).join("noise");
+        fs::write(file, noise(seed, 32 << 20)).expect("writes");
+        let root = provider.ok(&["export", &name]);
+        provider.ok(&["share", &root, "--with", "public"]);
+        root
+    });
+    // So slow that wants of the killed pulls wait here.
+    let server = Running::start(&provider, &["--limit-upload", "16MiB"]);
+    let quic = server.addresses.iter().find(|a| a.contains("/quic-v1"));
+    let quic = quic.expect("listens there").as_str();
+    let sandbox = Sandbox::new();
+    let home = sandbox.home();
+    for n in 0..PULLS_KILLED {
+        // What the pull before wanted is nothing that this one wants.
+        let args = ["pull", &roots[n % 2], "--peer", quic, "--json"];
+        let enough = packs::size(&home) + (1 << 20) + random.below(3 << 20);
+        let ran = Ran::of(kill_at(sandbox.spawn(&args), Moment::Packs(enough), &home));
+        assert!(ran.signal.is_some(), "{n}: {ran:#?}");
+    }
+    for root in roots.iter().rev() {
+        let ran = sandbox.run(&["pull", root, "--peer", quic, "--json"]);
+        let ran = ran.succeeded();
+        assert!(!ran.stderr.contains("kept out"), "{ran:#?}");
+        sandbox.ok(&["verify", root, "--keyless"]);
+    }
+    let said = server.stop();
+    assert!(!said.contains("kept out"), "{said}");
 }
 
 fn make_database(path: &Path, seed: u64) {

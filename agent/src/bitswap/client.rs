@@ -21,17 +21,17 @@ use libp2p_identity::PeerId;
 use protocol::block::{Block, HASH_IDENTITY};
 
 use self::{
-    peer::{Peer, Settled},
+    peer::{Peer, Standing},
     session::Session,
 };
 use super::{
     bucket::Bucket,
     engine::{Key, Outbox, key_of},
     events::{
-        Effect, Held, MessageId, Misbehaviour, Now, PeerCounts, Protocol, RefusedBecause,
+        Config, Effect, Held, MessageId, Misbehaviour, Now, PeerCounts, Protocol, RefusedBecause,
         SessionId, Wanted,
     },
-    limits::{DEPARTED_PEERS_MAX, SESSIONS_MAX},
+    limits::{DEPARTED_PEERS_MAX, EARLIER_RUN_WAIT, SESSIONS_MAX},
 };
 
 /// What is wanted of all peers.
@@ -39,8 +39,8 @@ use super::{
 pub(super) struct Client {
     sessions: BTreeMap<SessionId, Session>,
     peers: BTreeMap<PeerId, Peer>,
-    /// What peers that went may still send when they come back, the latest last.
-    departed: VecDeque<(PeerId, Settled)>,
+    /// How peers that went will stand when they come back, the latest last.
+    departed: VecDeque<(PeerId, Standing)>,
     /// Peers with something to be sent.
     unsent: BTreeSet<PeerId>,
     in_flight_bytes: u64,
@@ -53,10 +53,12 @@ pub(super) struct Client {
     /// The session that has the first choice next.
     turn: usize,
     random: u64,
+    /// Until when peers may send what an earlier run of this node asked for.
+    earlier_run_until: Duration,
 }
 
 impl Client {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
         Self {
             sessions: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -69,7 +71,12 @@ impl Client {
             retry_at: None,
             priority: i32::MAX,
             turn: 0,
-            random: seed,
+            random: config.seed,
+            earlier_run_until: if config.after_kill {
+                EARLIER_RUN_WAIT
+            } else {
+                Duration::ZERO
+            },
         }
     }
 
@@ -80,9 +87,9 @@ impl Client {
         }
         let mut new = Peer::new(protocol, now.elapsed);
         if let Some(i) = self.departed.iter().position(|(other, _)| *other == peer)
-            && let Some((_, settled)) = self.departed.remove(i)
+            && let Some((_, standing)) = self.departed.remove(i)
         {
-            new.set_settled(settled);
+            new.come_back(standing);
         }
         self.peers.insert(peer, new);
         for session in self.sessions.values_mut() {
@@ -99,7 +106,7 @@ impl Client {
         self.in_flight_bytes -= gone.in_flight_bytes;
         self.download.give_back(gone.in_flight_bytes);
         self.unsent.remove(peer);
-        self.departed.push_back((*peer, gone.into_settled()));
+        self.departed.push_back((*peer, gone.into_standing()));
         if self.departed.len() > DEPARTED_PEERS_MAX {
             self.departed.pop_front();
         }

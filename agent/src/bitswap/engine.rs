@@ -71,7 +71,7 @@ impl Engine {
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
-            client: Client::new(config.seed),
+            client: Client::new(&config),
             server: Server::default(),
             rates: config.rates,
             peers: BTreeSet::new(),

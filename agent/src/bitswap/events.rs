@@ -52,6 +52,8 @@ pub struct Config {
     pub seed: u64,
     /// How fast blocks are sent and asked for.
     pub rates: Rates,
+    /// Whether an earlier run of this node was killed, so that its peers may still send what it asked for.
+    pub after_kill: bool,
 }
 
 /// A block that a session wants.
@@ -196,7 +198,8 @@ pub enum Answer {
 #[derive(Debug)]
 pub enum Effect {
     /// Send a message, then say [`Input::Sent`] or [`Input::SendFailed`]. Messages to a peer may
-    /// go over any streams and connections, in any order.
+    /// go over any streams and connections, in any order; those with wants best in theirs, as the first of
+    /// a connection voids what the peer knew before.
     Send {
         /// To whom.
         peer: PeerId,

@@ -32,7 +32,7 @@ pub const CID_SIZE_MAX: usize = 168;
 pub const PEERS_MAX: usize = 512;
 /// Most peers that are ignored for what they did; the first of them are forgotten first.
 pub const BANNED_PEERS_MAX: usize = 4096;
-/// Most peers whose unanswered wants are remembered after they went.
+/// Most peers that are remembered after they went: what they may still send, and what they sent too much.
 pub const DEPARTED_PEERS_MAX: usize = 64;
 
 /// Most wants and unsent answers that are kept for a peer.
@@ -102,6 +102,9 @@ pub const SCAN_MAX: usize = 1024;
 pub const SETTLED_PER_PEER_MAX: usize = 2048;
 /// Bytes of duplicates that a peer may send beyond those that it was useful with.
 pub const DUPLICATE_BYTES_MAX: u64 = 32 << 20;
+/// How long peers of a node that was killed may send what they were never asked for, within
+/// [`DUPLICATE_BYTES_MAX`]: the earlier run may have asked.
+pub const EARLIER_RUN_WAIT: Duration = Duration::from_secs(30);
 /// Presences that a peer may send unasked before it counts as a flood.
 pub const UNASKED_PRESENCES_MAX: u64 = 65_536;
 /// How long a peer may be silent before its first answer has told its latency.

@@ -130,7 +130,7 @@ impl Server {
         }
         let before = served.held();
         if wantlist.full {
-            served.wants.cancel_all();
+            served.renew();
         }
         let others_held = self.held - before;
         for entry in &wantlist.entries {
@@ -246,7 +246,9 @@ impl Server {
         let Some(untaken) = self.take_untaken(peer, id) else {
             return false;
         };
-        if let Some(served) = self.peers.get_mut(peer) {
+        if let Some(served) = self.peers.get_mut(peer)
+            && !untaken.void
+        {
             let others_held = self.held - served.held();
             for (key, mut want, size) in untaken.blocks {
                 want.failures += 1;

@@ -43,7 +43,7 @@ pub(super) fn agree(home: &Home, own: &Origin, wait: Duration) -> Result<bool, D
         dht: Dht::Off,
         ..NodeOptions::default()
     };
-    let start = node::start(home.node_key(), &options, shelf, Some(port));
+    let start = node::start(home.node_key(), &options, shelf, Some(port), false);
     let (node, _, task) = runtime.block_on(start)?;
     let (standing, heard) = bounded(PEERS_MAX);
     let (end, _ended) = oneshot::channel();

@@ -61,6 +61,7 @@ impl Behaviour {
         relay_client: relay::client::Behaviour,
         options: &NodeOptions,
         talks: bool,
+        after_kill: bool,
     ) -> Result<Self, NodeError> {
         let peer = key.public().to_peer_id();
         let mdns = options
@@ -78,7 +79,7 @@ impl Behaviour {
             limits: connection_limits::Behaviour::new(connection_limits()),
             memory: memory_connection_limits::Behaviour::with_max_bytes(MEMORY_MAX),
             admission: Admission::default(),
-            exchange: Exchange::new(exchange(options)?),
+            exchange: Exchange::new(exchange(options, after_kill)?),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new()),
             dht: dht(peer, options).into(),
@@ -103,12 +104,13 @@ fn relayed() -> relay::Config {
     }
 }
 
-fn exchange(options: &NodeOptions) -> Result<bitswap::Config, NodeError> {
+fn exchange(options: &NodeOptions, after_kill: bool) -> Result<bitswap::Config, NodeError> {
     let mut seed = [0; 8];
     getrandom::fill(&mut seed).map_err(|_| NodeError::Random)?;
     Ok(bitswap::Config {
         seed: u64::from_be_bytes(seed),
         rates: options.rates.clone(),
+        after_kill,
     })
 }
 

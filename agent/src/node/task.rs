@@ -51,6 +51,7 @@ use crate::{
 };
 
 /// Starts a node, and returns when it listens, with its addresses. Must be called within a runtime.
+/// `after_kill` is whether the node of this key that ran before was killed.
 ///
 /// # Errors
 /// The options make no sense, or an address cannot be listened on.
@@ -59,13 +60,14 @@ pub(crate) async fn start(
     options: &NodeOptions,
     shelf: Arc<Shelf>,
     port: Option<Port>,
+    after_kill: bool,
 ) -> Result<(Handle, Vec<Multiaddr>, JoinHandle<()>), NodeError> {
     let listen = options.listen()?;
     let peers = options.peers()?;
     let traffic = Arc::new(Traffic::default());
     let (transport, relay_client) =
         transport::build(key, options.private.as_ref(), traffic.clone())?;
-    let behaviour = Behaviour::new(key, relay_client, options, port.is_some())?;
+    let behaviour = Behaviour::new(key, relay_client, options, port.is_some(), after_kill)?;
     let control = behaviour.streams.new_control();
     let (talk, says, incoming) = match port.map(|port| Talk::new(port, control)) {
         Some((talk, says, incoming)) => (Some(talk), Some(says), Some(incoming)),

@@ -1,6 +1,6 @@
 //! Who pulls: the agent that runs on the home, or a node that runs for as long as it takes.
 
-use std::{fs::File, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use libp2p::{Multiaddr, PeerId};
 use store::{Store, StoreError};
@@ -9,7 +9,7 @@ use tokio::{runtime::Runtime, task::JoinHandle};
 use super::{Arrivals, Keeping, Named, PullError, PullReport, PullRequest, Scope, from_sources};
 use crate::{
     control::{Client, ControlError},
-    daemon::{self, DaemonError},
+    daemon::{self, DaemonError, Lock},
     home::Home,
     node::{self, Handle, NodeOptions},
     progress::Progress,
@@ -39,7 +39,7 @@ struct Alone {
     /// There until this is dropped, if there are peers to ask.
     node: Option<(Handle, JoinHandle<()>)>,
     runtime: Runtime,
-    _lock: File,
+    _lock: Lock,
 }
 
 /// Why a snapshot could not be pulled.
@@ -151,7 +151,7 @@ impl Alone {
         let node = if peers.is_empty() && !wanted.gateways.is_empty() {
             None
         } else {
-            let start = node::start(home.node_key(), options, shelf, None);
+            let start = node::start(home.node_key(), options, shelf, None, lock.after_kill);
             let (node, _, task) = runtime.block_on(start)?;
             Some((node, task))
         };

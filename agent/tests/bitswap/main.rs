@@ -3,6 +3,7 @@
 
 mod hostile;
 mod pipe;
+mod restart;
 mod serving;
 mod swarm;
 mod transfer;

@@ -133,7 +133,11 @@ impl World {
 
     pub(crate) fn honest(&mut self, rates: Rates) -> usize {
         let seed = self.rng.next();
-        self.node(Mind::Honest(Box::new(Engine::new(Config { seed, rates }))))
+        self.node(Mind::Honest(Box::new(Engine::new(Config {
+            seed,
+            rates,
+            ..Config::default()
+        }))))
     }
 
     pub(crate) fn hostile(&mut self, hostile: Hostile) -> usize {

@@ -13,7 +13,7 @@ use crate::bitswap::{
         PROBED_OF_SILENT_MAX, PROBED_PER_PEER_MAX, RETRY_AFTER, SILENCE_CHECK,
         WINDOW_SIZE_TOTAL_MAX,
     },
-    message::{Message, Wantlist},
+    message::Message,
     rate::Rates,
 };
 
@@ -165,15 +165,14 @@ impl Client {
             };
             loop {
                 let message = out.message_id();
-                let Some((entries, again)) = peer.take_unsent(message) else {
+                let Some((wantlist, again)) = peer.take_unsent(message) else {
                     break;
                 };
-                let full = false;
                 out.push(Effect::Send {
                     peer: id,
                     id: message,
                     message: Message {
-                        wantlist: Wantlist { entries, full },
+                        wantlist,
                         ..Message::default()
                     },
                     again,

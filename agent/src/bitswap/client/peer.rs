@@ -10,12 +10,12 @@ use cid::Cid;
 use super::window::{Latency, Window};
 use crate::bitswap::{
     engine::Key,
-    events::{MessageId, PeerCounts, Protocol},
+    events::{MessageId, Misbehaviour, PeerCounts, Protocol},
     limits::{
         ASKED_PER_PEER_MAX, DUPLICATE_BYTES_MAX, ENTRIES_PER_MESSAGE_PACKED, SETTLED_PER_PEER_MAX,
         UNASKED_PRESENCES_MAX, UNSENT_ENTRIES_PER_PEER_MAX, UNTAKEN_REQUESTS_PER_PEER_MAX,
     },
-    message::{Entry, Request},
+    message::{Entry, Request, Wantlist},
 };
 
 #[derive(Debug)]
@@ -25,7 +25,8 @@ pub(super) struct Peer {
     pub(super) asked: BTreeMap<Key, Ask>,
     /// Blocks that it was asked about, and when.
     pub(super) probed: BTreeMap<Key, Duration>,
-    settled: Settled,
+    standing: Standing,
+    introduction: Introduction,
     /// Changes to its view of what is wanted, to be sent.
     unsent: BTreeMap<Key, Entry>,
     /// Whether some of them are asked again because it was silent.
@@ -38,8 +39,30 @@ pub(super) struct Peer {
     /// When it last said anything.
     pub(super) heard_at: Duration,
     pub(super) silent: bool,
-    unasked_presences: u64,
     pub(super) counts: PeerCounts,
+}
+
+/// What is remembered of a peer when it has gone.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    settled: Settled,
+    /// Bytes of blocks that it sent and that were wanted.
+    useful_bytes: u64,
+    /// Bytes that it sent and that were not.
+    wasted_bytes: u64,
+    unasked_presences: u64,
+}
+
+/// The first wantlist that a connected peer is sent: a full one, so that it forgets what an earlier run
+/// of this node asked. The next ones wait until it is taken, lest it void them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Introduction {
+    /// With the first wants.
+    Due,
+    /// At once, because the peer sends what it was not asked for.
+    Pressing,
+    Sent(MessageId),
+    Taken,
 }
 
 /// A block that a peer owes.
@@ -73,7 +96,8 @@ impl Peer {
             protocol,
             asked: BTreeMap::new(),
             probed: BTreeMap::new(),
-            settled: Settled::default(),
+            standing: Standing::default(),
+            introduction: Introduction::Due,
             unsent: BTreeMap::new(),
             again: false,
             untaken: BTreeMap::new(),
@@ -82,7 +106,6 @@ impl Peer {
             latency: Latency::default(),
             heard_at: now,
             silent: false,
-            unasked_presences: 0,
             counts: PeerCounts::default(),
         }
     }
@@ -159,7 +182,7 @@ impl Peer {
             self.in_flight_bytes -= ask.bytes;
         }
         if probed || asked.is_some() {
-            self.settled.insert(*key);
+            self.standing.settled.insert(*key);
         }
         asked
     }
@@ -167,7 +190,7 @@ impl Peer {
     pub(super) fn solicited(&self, key: &Key) -> Solicited {
         if self.asked.contains_key(key) || self.probed.contains_key(key) {
             Solicited::Asked
-        } else if self.settled.contains(key) {
+        } else if self.standing.settled.contains(key) {
             Solicited::Settled
         } else {
             Solicited::Never
@@ -187,29 +210,63 @@ impl Peer {
         }
     }
 
+    /// Counts a block that was wanted.
+    pub(super) fn useful(&mut self, size: u64) {
+        self.counts.received_blocks += 1;
+        self.counts.received_bytes += size;
+        self.standing.useful_bytes += size;
+    }
+
     /// Counts a block that nobody wants any more; whether the peer may go on.
     pub(super) fn duplicate(&mut self, size: u64) -> bool {
         self.counts.duplicate_blocks += 1;
         self.counts.duplicate_bytes += size;
         // Empty blocks count too.
-        self.counts.duplicate_bytes + self.counts.duplicate_blocks * 1024
-            <= DUPLICATE_BYTES_MAX + self.counts.received_bytes
+        self.standing.wasted_bytes += size + 1024;
+        self.standing.wasted_bytes <= DUPLICATE_BYTES_MAX + self.standing.useful_bytes
+    }
+
+    /// Counts a block that was never asked for, unless an earlier run of this node may have.
+    pub(super) fn unasked(&mut self, of_earlier_run: bool, size: u64) -> Result<(), Misbehaviour> {
+        if of_earlier_run && self.duplicate(size) {
+            if self.introduction == Introduction::Due {
+                self.introduction = Introduction::Pressing;
+            }
+            return Ok(());
+        }
+        Err(if self.asked.is_empty() {
+            Misbehaviour::UnsolicitedBlock
+        } else {
+            Misbehaviour::WrongBlock
+        })
     }
 
     /// Counts a presence that was not asked for; whether the peer may go on.
     pub(super) fn unasked_presence(&mut self) -> bool {
-        self.unasked_presences += 1;
-        self.unasked_presences <= UNASKED_PRESENCES_MAX
+        self.standing.unasked_presences += 1;
+        self.standing.unasked_presences <= UNASKED_PRESENCES_MAX
     }
 
     pub(super) fn unsent_len(&self) -> usize {
         self.unsent.len()
     }
 
-    /// Takes the entries of the next message, if one may be sent, and whether it asks again.
-    pub(super) fn take_unsent(&mut self, id: MessageId) -> Option<(Vec<Entry>, bool)> {
-        if self.unsent.is_empty() || self.untaken.len() >= UNTAKEN_REQUESTS_PER_PEER_MAX {
+    /// Takes the wantlist of the next message, if one may be sent, and whether it asks again.
+    pub(super) fn take_unsent(&mut self, id: MessageId) -> Option<(Wantlist, bool)> {
+        let may_go = match self.introduction {
+            Introduction::Due => !self.unsent.is_empty(),
+            Introduction::Pressing => true,
+            Introduction::Sent(_) => false,
+            Introduction::Taken => {
+                !self.unsent.is_empty() && self.untaken.len() < UNTAKEN_REQUESTS_PER_PEER_MAX
+            }
+        };
+        if !may_go {
             return None;
+        }
+        let full = self.introduction != Introduction::Taken;
+        if full {
+            self.introduction = Introduction::Sent(id);
         }
         let mut keys = Vec::new();
         let mut entries = Vec::new();
@@ -225,10 +282,13 @@ impl Peer {
         self.untaken.insert(id, keys);
         let again = self.again;
         self.again &= !self.unsent.is_empty();
-        Some((entries, again))
+        Some((Wantlist { entries, full }, again))
     }
 
     pub(super) fn sent(&mut self, id: MessageId) -> bool {
+        if self.introduction == Introduction::Sent(id) {
+            self.introduction = Introduction::Taken;
+        }
         self.untaken.remove(&id).is_some()
     }
 
@@ -237,6 +297,9 @@ impl Peer {
         let Some(keys) = self.untaken.remove(&id) else {
             return false;
         };
+        if self.introduction == Introduction::Sent(id) {
+            self.introduction = Introduction::Due;
+        }
         for key in keys {
             if let Some(ask) = self.asked.get_mut(&key) {
                 ask.lost = true;
@@ -245,22 +308,23 @@ impl Peer {
         true
     }
 
-    /// What it may still answer after it went and came back.
-    pub(super) fn into_settled(mut self) -> Settled {
+    /// How it stands when it has gone: what it owed it may still answer.
+    pub(super) fn into_standing(mut self) -> Standing {
         for key in self.asked.keys().chain(self.probed.keys()) {
-            self.settled.insert(*key);
+            self.standing.settled.insert(*key);
         }
-        self.settled
+        self.standing
     }
 
-    pub(super) fn set_settled(&mut self, settled: Settled) {
-        self.settled = settled;
+    /// Takes over how it stood when it went.
+    pub(super) fn come_back(&mut self, standing: Standing) {
+        self.standing = standing;
     }
 }
 
 /// Blocks that a peer was asked for and that are settled, the latest ones.
 #[derive(Debug, Default)]
-pub(super) struct Settled {
+struct Settled {
     keys: BTreeSet<Key>,
     order: VecDeque<Key>,
 }

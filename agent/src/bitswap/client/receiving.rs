@@ -28,11 +28,9 @@ impl Client {
             .collect();
         // What is wanted is welcome, also of a peer that was asked by an earlier run of this node.
         if peer.solicited(&key) == Solicited::Never && wanting.is_empty() {
-            return Err(if peer.asked.is_empty() {
-                Misbehaviour::UnsolicitedBlock
-            } else {
-                Misbehaviour::WrongBlock
-            });
+            self.unsent.insert(from);
+            let of_earlier_run = now.elapsed < self.earlier_run_until;
+            return peer.unasked(of_earlier_run, size);
         }
         peer.heard(now.elapsed);
         if let Some(ask) = peer.settle(&key) {
@@ -50,8 +48,7 @@ impl Client {
                 Err(Misbehaviour::Flood)
             };
         };
-        peer.counts.received_blocks += 1;
-        peer.counts.received_bytes += size;
+        peer.useful(size);
         for id in others {
             self.deliver(*id, from, block.clone(), out);
         }

@@ -59,6 +59,8 @@ pub(super) enum Turn {
 #[derive(Debug)]
 pub(super) struct Untaken {
     pub(super) bytes: usize,
+    /// A full wantlist came since: its blocks are wanted no more, or were wanted anew.
+    pub(super) void: bool,
     pub(super) blocks: Vec<(Key, Want, u32)>,
 }
 
@@ -119,10 +121,21 @@ impl Served {
     /// Ends a message that it took, or that was lost.
     pub(super) fn end(&mut self, id: MessageId) -> Option<Untaken> {
         let untaken = self.untaken.remove(&id)?;
-        for (key, ..) in &untaken.blocks {
-            self.sending.remove(key);
+        if !untaken.void {
+            for (key, ..) in &untaken.blocks {
+                self.sending.remove(key);
+            }
         }
         Some(untaken)
+    }
+
+    /// Forgets all wants: the peer says all that it wants now.
+    pub(super) fn renew(&mut self) {
+        self.wants.cancel_all();
+        self.sending.clear();
+        for untaken in self.untaken.values_mut() {
+            untaken.void = true;
+        }
     }
 
     pub(super) fn took(&mut self, now: Duration, untaken: &Untaken) {

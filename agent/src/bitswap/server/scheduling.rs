@@ -187,7 +187,15 @@ impl Server {
             .collect();
         let bytes = message.encoded_len();
         let id = out.message_id();
-        served.send(now.elapsed, id, Untaken { bytes, blocks });
+        served.send(
+            now.elapsed,
+            id,
+            Untaken {
+                bytes,
+                void: false,
+                blocks,
+            },
+        );
         if !served.answers.is_empty() {
             self.answering.insert(peer);
         }

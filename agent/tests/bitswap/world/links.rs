@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use protocol::block::sha256;
 use souverain_agent::bitswap::{
-    Input, MessageId, Protocol, limits::MESSAGE_SIZE_MAX, message::WireMessage,
+    Config, Engine, Input, MessageId, Protocol, Rates, limits::MESSAGE_SIZE_MAX,
+    message::WireMessage,
 };
 
 use super::{DEATH_NOTICED, Event, Mind, World, key, ms};
@@ -81,6 +82,41 @@ impl World {
             if self.connections.contains_key(&key(node, other)) {
                 self.at(self.now + DEATH_NOTICED, Event::Cut(node, other));
             }
+        }
+    }
+
+    /// A node is killed and runs again at once, with nothing in memory. It is connected with its peers anew,
+    /// which hold the old connections for alive: what they sent over them fails when they notice.
+    pub(crate) fn restart(&mut self, node: usize) {
+        let engine = Engine::new(Config {
+            seed: self.rng.next(),
+            rates: Rates::default(),
+            after_kill: true,
+        });
+        self.nodes[node].mind = Mind::Honest(Box::new(engine));
+        self.nodes[node].tick = None;
+        for peer in self.peers_of(node) {
+            self.names += 1;
+            let (now, new) = (self.now, self.names);
+            let old = self.connections.insert(key(node, peer), new);
+            let untaken = self.due.values().filter_map(|event| match event {
+                Event::Input(from, input, Some((to, number)))
+                    if (*from, *to) == (peer, node) && Some(*number) == old =>
+                {
+                    match **input {
+                        Input::Sent { peer, message } => Some((peer, message)),
+                        _ => None,
+                    }
+                }
+                _ => None,
+            });
+            for (id, message) in untaken.collect::<Vec<_>>() {
+                let failed = Input::SendFailed { peer: id, message };
+                let event = Event::Input(peer, Box::new(failed), Some((node, new)));
+                self.at(now + DEATH_NOTICED, event);
+            }
+            let (peer, protocol) = (self.nodes[peer].id, Protocol::V1_2);
+            self.step_engine(node, Input::Connected { peer, protocol });
         }
     }
 
