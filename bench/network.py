@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
 """Pulls side by side, in one run and in turn: souverain, Kubo, Helia, iroh-blobs, a plain TCP stream.
 
-    cargo build --release --locked -p souverain -p souverain-tests
+    cargo build --release --locked -p souverain -p souverain-tests -p souverain-bench
     cargo build --release --locked --manifest-path bench/iroh/Cargo.toml --target-dir target/iroh
     cargo test --release --locked -p souverain-tests --test kubo --test helia   # builds Kubo, installs Helia
-    python3 bench/network.py [--links loopback,delay,loss,first,publish,crowd,idle] [--size-mib 1024] [--transports TCP,QUIC]
+    python3 bench/network.py [--links loopback,delay,rated,loss,first,publish,crowd,idle] [--size-mib 1024] [--transports TCP,QUIC]
                              [--rounds 3] [--skip NAME,…] [--work DIR]
 
 Prints Markdown tables: medians of wall seconds over the rounds, and ratios. `delay` is 100 ms of round
-trip, `loss` the same with 1% of packets lost in each direction, on the wire of the tests (network namespaces,
-so root). Who pulls has an empty store, on disk at the end, and is connected before the time counts
+trip, `rated` the same where each provider's link carries 1 Gbit/s, `loss` the same with 1% of packets lost in each
+direction, on the wire of the tests (network namespaces, so root). Who pulls has an empty store, on disk at the end, and is connected before the time counts
 (souverain is not: its process starts, dials, and lists the snapshot within it). All transfer one root:
 random bytes, exported once, given to Kubo as a CAR; iroh-blobs has one file of that size. Congestion
 control of TCP is the machine's. `first` is the time from the start of a migration of one stream of many to the
 first byte that is restored of it; `publish` gives a folder of that size to a Kubo that runs, by `ipfs add -r` and by
-`souverain`, which compresses, encrypts and keeps it too.
+`souverain`, which compresses, encrypts and keeps it too: once of random bytes, once of the tables of `compare.py`.
 """
 
 import argparse
@@ -34,10 +34,12 @@ KUBO = os.path.join(ROOT, "target", "tools", "kubo-0.43.0", "ipfs")
 HELIA = os.path.join(ROOT, "target", "tools", "helia")
 IROH = os.path.join(ROOT, "target", "iroh", "release", "souverain-bench-iroh")
 PROVIDERS = 3
+# The link of who pulls, and that of each provider.
 LINKS = {
     "loopback": None,
-    "delay": "delay_us=25000",
-    "loss": "delay_us=25000",
+    "delay": ("delay_us=25000", "delay_us=25000"),
+    "rated": ("delay_us=25000", "delay_us=25000,bytes_per_s=125000000"),
+    "loss": ("delay_us=25000,loss_ppm=10000", "delay_us=25000"),
 }
 # What keeps Kubo from speaking with anybody but those it is told; the same as the tests'.
 CONFINED = {
@@ -91,12 +93,10 @@ class Wire:
     def __init__(self, name):
         self.process = None
         self.places = [Place("127.0.0.1")] * (PROVIDERS + 1)
-        link = LINKS[name]
-        if link is None:
+        if LINKS[name] is None:
             return
-        links = [link] * (PROVIDERS + 1)
-        if name == "loss":
-            links[0] += ",loss_ppm=10000"
+        puller, provider = LINKS[name]
+        links = [puller] + [provider] * PROVIDERS
         self.process = subprocess.Popen(
             [os.path.join(BIN, "wire"), "1", *links], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.places = []
@@ -360,9 +360,13 @@ class Bench:
                 fresh(into)
 
     def publish(self):
-        """A folder for a Kubo that runs and has nothing."""
+        """A folder for a Kubo that runs and has nothing: random bytes, and tables, which shrink."""
         tag, root = self.prepare(self.args.size_mib)
-        data = os.path.join(tag, "data")
+        home = f"{self.args.size_mib}/home1"
+        tables = self.path(f"{self.args.size_mib}", "tables")
+        if not os.path.exists(tables):
+            run([os.path.join(BIN, "dataset"), tables, str(self.args.size_mib)])
+        roots = {"random": root, "tables": run(self.souverain(home, "export", "--quiet", tables)).strip()}
         cid1 = ("--cid-version=1", "--chunker=size-1048576", "--raw-leaves")
 
         def kubo(name, step):
@@ -377,18 +381,17 @@ class Bench:
                 _, _, address, _, port = file.read().strip().split("/")
             return f"kubo=http://{address}:{port}"
 
-        def export(daemon):
-            run(self.souverain("puller", "export", data, "--backend", backend(daemon)))
-
         for _ in range(self.args.rounds):
-            kubo("ipfs add -r", lambda daemon: daemon.run("add", "-r", "--quieter", "--progress=false", data))
-            kubo("ipfs add -r, CIDv1, chunks of 1 MiB",
-                 lambda daemon: daemon.run("add", "-r", "--quieter", "--progress=false", *cid1, data))
-            fresh(self.path("puller"))
-            run(self.souverain("puller", "init"))
-            kubo("souverain export --backend kubo", export)
-            kubo("souverain pin add, of what was exported", lambda daemon: run(
-                self.souverain(os.path.join(tag, "home1"), "pin", "add", root, "--backend", backend(daemon))))
+            for kind, data in (("random", os.path.join(tag, "data")), ("tables", tables)):
+                kubo(f"ipfs add -r, {kind}", lambda daemon: daemon.run("add", "-r", "--quieter", "--progress=false", data))
+                kubo(f"ipfs add -r, CIDv1, chunks of 1 MiB, {kind}",
+                     lambda daemon: daemon.run("add", "-r", "--quieter", "--progress=false", *cid1, data))
+                fresh(self.path("puller"))
+                run(self.souverain("puller", "init"))
+                kubo(f"souverain export --backend kubo, {kind}",
+                     lambda daemon: run(self.souverain("puller", "export", data, "--backend", backend(daemon))))
+                kubo(f"souverain pin add, of what was exported, {kind}",
+                     lambda daemon: run(self.souverain(home, "pin", "add", roots[kind], "--backend", backend(daemon))))
         for leftover in ("puller", "kubo-puller"):
             fresh(self.path(leftover))
 
@@ -456,7 +459,7 @@ class Bench:
             ("against Kubo's better `pin add`", best("Kubo pin"), one, 1.5 if link == "loopback" else 3),
             ("against iroh-blobs", best("iroh"), one, 1 if link == "loopback" else None),
             ("against one plain TCP stream", best("plain"), one, None if link == "loopback" else 0.9),
-            ("three providers against one", one, three, 2 if link == "delay" else None),
+            ("three providers against one", one, three, 2 if link in ("delay", "rated") else None),
         ]
         print(f"\n| {link} | ratio | to reach |\n|---|---|---|")
         for name, other, own, goal in goals:
@@ -467,7 +470,7 @@ class Bench:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--links", default="loopback,delay,loss,first,publish,crowd,idle")
+    parser.add_argument("--links", default="loopback,delay,rated,loss,first,publish,crowd,idle")
     parser.add_argument("--size-mib", type=int, default=1024)
     parser.add_argument("--loss-mib", type=int, default=256, help="size where packets are lost")
     parser.add_argument("--crowd-mib", type=int, default=32)
