@@ -325,3 +325,22 @@ pub(crate) fn lock(home: &Path) -> Result<Lock, DaemonError> {
         .map_err(failed)?;
     Ok(Lock { file, after_kill })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_tells_whether_the_one_before_was_killed() {
+        let home = tempfile::tempdir().expect("a directory");
+        let first = lock(home.path()).expect("locks");
+        assert!(!first.after_kill);
+        let held = lock(home.path()).expect_err("it is held");
+        assert!(matches!(held, DaemonError::Running { pid } if pid == std::process::id()));
+        drop(first);
+        assert!(!lock(home.path()).expect("locks").after_kill, "it ended");
+        // As a process leaves it that is killed.
+        std::fs::write(home.path().join("agent.lock"), "4711\n").expect("writes");
+        assert!(lock(home.path()).expect("locks").after_kill);
+    }
+}

@@ -26,13 +26,13 @@ pub(super) struct Window {
     /// Whether more would have been asked, had there been room.
     limited: bool,
     /// Until as much came in a round as in the one before.
-    start: Option<Start>,
+    slow_start: Option<SlowStart>,
 }
 
 /// How fast a peer sends while its connections become faster. A round ends when a block comes that was asked for
 /// since it began.
 #[derive(Debug, Default)]
-struct Start {
+struct SlowStart {
     began: Duration,
     bytes: u64,
     /// Whether more would have been asked in this round.
@@ -41,7 +41,7 @@ struct Start {
     rate: Option<f64>,
 }
 
-impl Start {
+impl SlowStart {
     /// A block came. False if the rate does not grow any more.
     fn arrived(&mut self, size: u64, limited: bool, asked: Duration, now: Duration) -> bool {
         self.bytes += size;
@@ -70,7 +70,7 @@ impl Default for Window {
             bytes: WINDOW_SIZE_INITIAL,
             base: None,
             limited: false,
-            start: Some(Start::default()),
+            slow_start: Some(SlowStart::default()),
         }
     }
 }
@@ -91,12 +91,12 @@ impl Window {
         let base = self.base.map_or(took, |base| base.min(took));
         self.base = Some(base);
         let limited = std::mem::take(&mut self.limited);
-        self.start
-            .take_if(|start| !start.arrived(size, limited, asked, now));
+        self.slow_start
+            .take_if(|rounds| !rounds.arrived(size, limited, asked, now));
         let target = base * 2 + QUEUE;
-        if self.start.is_none() && took > target + target / 4 {
+        if self.slow_start.is_none() && took > target + target / 4 {
             self.bytes = self.bytes.saturating_sub(size / 2).max(WINDOW_SIZE_MIN);
-        } else if limited && (self.start.is_some() || took < target) {
+        } else if limited && (self.slow_start.is_some() || took < target) {
             self.bytes = (self.bytes + size).min(WINDOW_SIZE_MAX);
         }
     }
@@ -104,7 +104,7 @@ impl Window {
     /// Nothing came for long.
     pub(super) fn collapse(&mut self) {
         self.bytes = WINDOW_SIZE_MIN;
-        self.start = None;
+        self.slow_start = None;
     }
 }
 
