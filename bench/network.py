@@ -206,12 +206,19 @@ class Bench:
         self.work = os.path.abspath(args.work)
         self.skip = set(filter(None, args.skip.split(",")))
         self.times = {}
+        self.repositories = 0
         both = (("/tcp/", "TCP"), ("/quic-v1", "QUIC"))
         self.transports = [each for each in both if each[1] in args.transports.split(",")]
         os.makedirs(self.work, exist_ok=True)
 
     def path(self, *names):
         return os.path.join(self.work, *names)
+
+    def repository(self):
+        """Where a Kubo that has nothing goes. None is removed before the end: ext4 searches long for an inode
+        where thousands were deleted in the last minutes, and a Kubo makes a file for each block."""
+        self.repositories += 1
+        return self.path("kubo-pullers", f"{os.getpid()}-{self.repositories}")
 
     def souverain(self, home, *argv):
         return [os.path.join(BIN, "souverain"), "--home", self.path(home), *argv]
@@ -287,7 +294,7 @@ class Bench:
     def kubo(self, link, places, tag, root):
         provider = Kubo(places[1], os.path.join(tag, "kubo"), keep=True)
         for part, transport in self.transports:
-            puller = Kubo(places[0], self.path("kubo-puller"))
+            puller = Kubo(places[0], self.repository())
             puller.run("swarm", "connect", provider.address(part))
             began = settled()
             puller.run("pin", "add", "--progress=false", root)
@@ -295,7 +302,7 @@ class Bench:
             puller.end()
             # It takes ten times as long, so once is enough.
             if transport == "TCP" and link == "loopback" and "Kubo get, TCP" not in self.times[link]:
-                puller = Kubo(places[0], self.path("kubo-puller"))
+                puller = Kubo(places[0], self.repository())
                 puller.run("swarm", "connect", provider.address(part))
                 began = settled()
                 puller.run("get", "--progress=false", "-o", fresh(self.path("got")), root)
@@ -328,7 +335,7 @@ class Bench:
                     wire = Wire(link)
                     step(wire.places)
                     wire.end()
-        for leftover in ("puller", "kubo-puller", "iroh-puller", "got"):
+        for leftover in ("puller", "iroh-puller", "got"):
             fresh(self.path(leftover))
 
     # the first byte of an import; a folder for a Kubo ---------------------------
@@ -370,14 +377,14 @@ class Bench:
         cid1 = ("--cid-version=1", "--chunker=size-1048576", "--raw-leaves")
 
         def kubo(name, step):
-            daemon = Kubo(Place("127.0.0.1"), self.path("kubo-puller"))
+            daemon = Kubo(Place("127.0.0.1"), self.repository())
             began = settled()
             step(daemon)
             self.note("publish", name, time.monotonic() - began)
             daemon.end()
 
         def backend(daemon):
-            with open(self.path("kubo-puller", "api")) as file:
+            with open(os.path.join(daemon.environment["IPFS_PATH"], "api")) as file:
                 _, _, address, _, port = file.read().strip().split("/")
             return f"kubo=http://{address}:{port}"
 
@@ -392,8 +399,7 @@ class Bench:
                      lambda daemon: run(self.souverain("puller", "export", data, "--backend", backend(daemon))))
                 kubo(f"souverain pin add, of what was exported, {kind}",
                      lambda daemon: run(self.souverain(home, "pin", "add", roots[kind], "--backend", backend(daemon))))
-        for leftover in ("puller", "kubo-puller"):
-            fresh(self.path(leftover))
+        fresh(self.path("puller"))
 
     # one node, many peers; and none -----------------------------------------
 
@@ -487,6 +493,7 @@ def main():
         else:
             {"first": bench.first, "publish": bench.publish, "crowd": bench.crowd, "idle": bench.idle}[link]()
     bench.report()
+    fresh(bench.path("kubo-pullers"))
 
 
 if __name__ == "__main__":

@@ -311,7 +311,13 @@ impl Pull<'_> {
             }
             match self.sources.next(LOOK_EVERY)? {
                 Some(event) => self.on_event(event)?,
-                None => self.peers.check(Instant::now(), &root)?,
+                None => {
+                    let now = Instant::now();
+                    if self.sources.are_held_back() {
+                        self.peers.held_back(now);
+                    }
+                    self.peers.check(now, &root)?;
+                }
             }
             self.commit_in_time()?;
         }

@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -315,6 +316,40 @@ fn a_gateway_that_fails_now_and_then_is_asked_again() {
 }
 
 #[test]
+fn a_limit_of_downloads_holds_for_gateways_and_for_all_together() {
+    let snapshot = Snapshot::new(8);
+    let gateway = snapshot.gateway(|_| false);
+    let peer = Running::start(&snapshot.home, &[]);
+    let id = peer.tcp().rsplit('/').next().expect("an id").to_owned();
+    let all = snapshot.blocks.len() as u64;
+    // What may come at once, and a block more, has not been waited for.
+    let least = Duration::from_secs_f64((8.0 - 1.0 - 1.0) / 4.0);
+    let limit = ["--limit-download", "4MiB"];
+
+    for peers in [&[][..], &["--peer", peer.tcp()]] {
+        let target = Sandbox::new();
+        let from = [&["--gateway", &gateway.url][..], peers, &limit].concat();
+        let began = Instant::now();
+        let got = report(pull(&target, &snapshot.root, &from));
+        assert!(began.elapsed() >= least, "{:?}", began.elapsed());
+        let from_peer = if peers.is_empty() { 0 } else { sent(&got, &id) };
+        assert_eq!(from_peer > 0, !peers.is_empty(), "{got}");
+        assert_eq!(sent(&got, &gateway.url) + from_peer, all);
+        snapshot.assert_in(&target);
+    }
+    let _ = peer.stop();
+
+    // That of an agent is its own.
+    let target = Sandbox::new();
+    let agent = Running::start(&target, &limit);
+    let began = Instant::now();
+    let got = report(pull(&target, &snapshot.root, &["--gateway", &gateway.url]));
+    assert!(began.elapsed() >= least, "{:?}", began.elapsed());
+    assert_eq!(sent(&got, &gateway.url), all);
+    let _ = agent.stop();
+}
+
+#[test]
 fn nobody_there_is_said() {
     let snapshot = Snapshot::new(1);
     let target = Sandbox::new();
@@ -323,9 +358,6 @@ fn nobody_there_is_said() {
     let mut many = vec!["pull", &snapshot.root];
     many.extend(urls.iter().flat_map(|url| ["--gateway", url]));
     target.run(&many).failed(2, "at most 16");
-    let limited = ["--gateway", NOBODY, "--limit-download", "1MiB"];
-    let limited = [&["pull", &*snapshot.root], &limited[..]].concat();
-    target.run(&limited).failed(2, "limit of downloads");
     for bad in ["127.0.0.1:80", "ftp://host", "http://me:secret@host"] {
         let ran = pull(&target, &snapshot.root, &["--gateway", bad]);
         assert_eq!(ran.code, Some(2), "{ran:#?}");

@@ -1,6 +1,9 @@
 //! Token buckets that keep to a schedule.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
 
 use super::{events::Now, rate::Schedule};
 
@@ -57,6 +60,31 @@ impl Bucket {
     /// How long ago the bucket would have to have been full for what was drawn.
     pub(super) fn debt(&self, bytes_per_second: u64) -> Duration {
         nanoseconds((-self.level).max(0) / i128::from(bytes_per_second.max(1)))
+    }
+}
+
+/// What is drawn on for downloads: one bucket for all who ask for blocks, of peers or elsewhere. Clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Downloads(Arc<Mutex<Bucket>>);
+
+impl Downloads {
+    /// Whether something may be asked for; if not, when to look again.
+    pub(crate) fn opens(&self, schedule: &Schedule, now: Now) -> Result<(), Duration> {
+        self.bucket().opens(schedule, now)
+    }
+
+    /// Counts bytes that are asked for.
+    pub(crate) fn draw(&self, bytes: u64) {
+        self.bucket().draw(bytes);
+    }
+
+    /// Gives back bytes that were asked for and did not come.
+    pub(crate) fn give_back(&self, bytes: u64) {
+        self.bucket().give_back(bytes);
+    }
+
+    fn bucket(&self) -> MutexGuard<'_, Bucket> {
+        self.0.lock().expect("no panic while it is held")
     }
 }
 

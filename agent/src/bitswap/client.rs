@@ -25,7 +25,7 @@ use self::{
     session::Session,
 };
 use super::{
-    bucket::Bucket,
+    bucket::Downloads,
     engine::{Key, Outbox, key_of},
     events::{
         Config, Effect, Held, MessageId, Misbehaviour, Now, PeerCounts, Protocol, RefusedBecause,
@@ -44,7 +44,7 @@ pub(super) struct Client {
     /// Peers with something to be sent.
     unsent: BTreeSet<PeerId>,
     in_flight_bytes: u64,
-    download: Bucket,
+    downloads: Downloads,
     download_opens: Option<Duration>,
     silence_check: Option<Duration>,
     retry_at: Option<Duration>,
@@ -65,7 +65,7 @@ impl Client {
             departed: VecDeque::new(),
             unsent: BTreeSet::new(),
             in_flight_bytes: 0,
-            download: Bucket::default(),
+            downloads: config.downloads.clone(),
             download_opens: None,
             silence_check: None,
             retry_at: None,
@@ -104,7 +104,7 @@ impl Client {
             return;
         };
         self.in_flight_bytes -= gone.in_flight_bytes;
-        self.download.give_back(gone.in_flight_bytes);
+        self.downloads.give_back(gone.in_flight_bytes);
         self.unsent.remove(peer);
         self.departed.push_back((*peer, gone.into_standing()));
         if self.departed.len() > DEPARTED_PEERS_MAX {
@@ -233,7 +233,7 @@ impl Client {
             known.cancel(key, cid);
             let freed = before - known.in_flight_bytes;
             self.in_flight_bytes -= freed;
-            self.download.give_back(freed);
+            self.downloads.give_back(freed);
             self.unsent.insert(*peer);
         }
     }

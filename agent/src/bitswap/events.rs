@@ -8,6 +8,7 @@ use libp2p_identity::PeerId;
 use protocol::block::Block;
 
 use super::{
+    bucket::Downloads,
     message::{MessageError, VerifiedMessage, WireMessage},
     rate::Rates,
 };
@@ -52,6 +53,8 @@ pub struct Config {
     pub seed: u64,
     /// How fast blocks are sent and asked for.
     pub rates: Rates,
+    /// What the rate of downloads is kept to with.
+    pub downloads: Downloads,
     /// Whether an earlier run of this node was killed, so that its peers may still send what it asked for.
     pub after_kill: bool,
 }

@@ -216,6 +216,7 @@ impl Service {
                 node: Some(&node),
                 peers: named,
                 gateways: &wanted.gateways,
+                download: node.download().clone(),
                 threads: &runtime::Handle::current(),
             };
             blocking_pull(&home, named, root, scope, created, &shown)

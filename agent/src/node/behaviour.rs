@@ -10,8 +10,6 @@ use libp2p::{
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
 };
 
-use crate::bitswap;
-
 use super::{
     Dht, Listen, NodeError, NodeOptions,
     admission::Admission,
@@ -61,7 +59,7 @@ impl Behaviour {
         relay_client: relay::client::Behaviour,
         options: &NodeOptions,
         talks: bool,
-        after_kill: bool,
+        exchange: Exchange,
     ) -> Result<Self, NodeError> {
         let peer = key.public().to_peer_id();
         let mdns = options
@@ -79,7 +77,7 @@ impl Behaviour {
             limits: connection_limits::Behaviour::new(connection_limits()),
             memory: memory_connection_limits::Behaviour::with_max_bytes(MEMORY_MAX),
             admission: Admission::default(),
-            exchange: Exchange::new(exchange(options, after_kill)?),
+            exchange,
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new()),
             dht: dht(peer, options).into(),
@@ -102,16 +100,6 @@ fn relayed() -> relay::Config {
         max_circuit_bytes: RELAYED_BYTES_MAX,
         ..relay::Config::default()
     }
-}
-
-fn exchange(options: &NodeOptions, after_kill: bool) -> Result<bitswap::Config, NodeError> {
-    let mut seed = [0; 8];
-    getrandom::fill(&mut seed).map_err(|_| NodeError::Random)?;
-    Ok(bitswap::Config {
-        seed: u64::from_be_bytes(seed),
-        rates: options.rates.clone(),
-        after_kill,
-    })
 }
 
 fn connection_limits() -> ConnectionLimits {

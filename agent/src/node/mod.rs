@@ -5,7 +5,9 @@
 
 mod admission;
 mod behaviour;
+mod clock;
 mod dialling;
+mod download;
 mod exchange;
 mod frames;
 mod gather;
@@ -29,6 +31,7 @@ use cid::Cid;
 use libp2p::{TransportError, multiaddr::Protocol, noise, tls};
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use download::DownloadLimit;
 pub use libp2p::{Multiaddr, PeerId};
 pub(crate) use session::{Inbox, Session, SessionEvent};
 pub use status::{PeerStatus, Status};
@@ -234,6 +237,7 @@ pub(crate) enum Providers {
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
     commands: mpsc::Sender<Command>,
+    download: DownloadLimit,
 }
 
 /// The node has stopped.
@@ -242,6 +246,11 @@ pub(crate) struct Handle {
 pub(crate) struct Stopped;
 
 impl Handle {
+    /// What everybody together may be asked for.
+    pub(crate) fn download(&self) -> &DownloadLimit {
+        &self.download
+    }
+
     /// What the node is and does.
     pub(crate) async fn status(&self) -> Result<Status, Stopped> {
         let (reply, answer) = oneshot::channel();

@@ -35,6 +35,8 @@ use super::{
     Command, Handle, NodeError, NodeOptions, PeerStatus, Status,
     behaviour::{Behaviour, BehaviourEvent, OWN_DHT, PUBLIC_DHT},
     dialling::Dialling,
+    download::DownloadLimit,
+    exchange::Exchange,
     limits::{
         ADDRESSES_PER_PEER_MAX, AGENT_NAME_LEN_MAX, COMMANDS_MAX, EVENTS_PER_CONNECTION, IDLE_WAIT,
         LISTEN_WAIT, STOP_WAIT, STREAMS_NEGOTIATING_MAX,
@@ -67,7 +69,9 @@ pub(crate) async fn start(
     let traffic = Arc::new(Traffic::default());
     let (transport, relay_client) =
         transport::build(key, options.private.as_ref(), traffic.clone())?;
-    let behaviour = Behaviour::new(key, relay_client, options, port.is_some(), after_kill)?;
+    let download = DownloadLimit::new(options.rates.download.clone());
+    let exchange = Exchange::start(options, &download, after_kill)?;
+    let behaviour = Behaviour::new(key, relay_client, options, port.is_some(), exchange)?;
     let control = behaviour.streams.new_control();
     let (talk, says, incoming) = match port.map(|port| Talk::new(port, control)) {
         Some((talk, says, incoming)) => (Some(talk), Some(says), Some(incoming)),
@@ -108,7 +112,8 @@ pub(crate) async fn start(
         task.dialling.want(Instant::now(), peer, address, false);
     }
     let addresses = task.addresses();
-    Ok((Handle { commands }, addresses, tokio::spawn(task.run())))
+    let handle = Handle { commands, download };
+    Ok((handle, addresses, tokio::spawn(task.run())))
 }
 
 struct Task {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     bitswap::Wanted,
-    node::{Inbox, SessionEvent},
+    node::{DownloadLimit, Inbox, SessionEvent},
 };
 use protocol::block::Block;
 
@@ -30,6 +30,8 @@ const WINDOW: usize = 32;
 const WINDOW_OF_ALL: usize = 96;
 /// Blocks that one gateway is asked for at least.
 const WINDOW_MIN: usize = 4;
+/// Bytes that a block of unknown size counts as until it came: it is a directory, or the first of a file.
+const SIZE_EXPECTED: u64 = 64 << 10;
 /// Blocks that peers are asked for while gateways are asked for others.
 const PEERS_WINDOW: usize = 256;
 /// After how long a block is asked for elsewhere too, when there is nothing else to ask for.
@@ -48,6 +50,8 @@ pub(crate) struct Fetched {
     pub(crate) gateway: usize,
     /// The block.
     pub(crate) cid: Cid,
+    /// Bytes that it counted as.
+    pub(crate) drawn: u64,
     pub(crate) outcome: Result<Block, FetchError>,
 }
 
@@ -57,6 +61,9 @@ pub(super) struct Gateways {
     client: Arc<Client>,
     threads: runtime::Handle,
     inbox: Arc<Inbox>,
+    download: DownloadLimit,
+    /// Bytes that were drawn for what has not come.
+    drawn: u64,
     /// Ended when this is dropped.
     tasks: JoinSet<()>,
     gateways: Vec<Gateway>,
@@ -112,6 +119,7 @@ impl Gateways {
         urls: &[GatewayUrl],
         threads: &runtime::Handle,
         inbox: Arc<Inbox>,
+        download: DownloadLimit,
         has_peers: bool,
     ) -> Result<Self, PullError> {
         let mut gateways: Vec<Gateway> = Vec::new();
@@ -133,6 +141,8 @@ impl Gateways {
             client: Arc::new(Client::new(WINDOW).map_err(PullError::Client)?),
             threads: threads.clone(),
             inbox,
+            download,
+            drawn: 0,
             tasks: JoinSet::new(),
             window: (WINDOW_OF_ALL / gateways.len().max(1)).clamp(WINDOW_MIN, WINDOW),
             gateways,
@@ -205,9 +215,22 @@ impl Gateways {
         let bit = 1 << fetched.gateway;
         let gateway = &mut self.gateways[fetched.gateway];
         gateway.in_flight -= 1;
+        self.drawn -= fetched.drawn;
         match &fetched.outcome {
-            Ok(_) | Err(FetchError::Missing) => gateway.failures = 0,
-            Err(FetchError::Later(wait)) => gateway.pause(now, *wait),
+            Ok(block) => {
+                gateway.failures = 0;
+                self.download.give_back(fetched.drawn);
+                self.download.draw(block.bytes().len() as u64);
+            }
+            Err(FetchError::Missing) => {
+                gateway.failures = 0;
+                self.download.give_back(fetched.drawn);
+            }
+            Err(FetchError::Later(wait)) => {
+                gateway.pause(now, *wait);
+                self.download.give_back(fetched.drawn);
+            }
+            // Nobody knows what came before that.
             Err(FetchError::Failed(_)) => gateway.fail(now),
             Err(FetchError::Refused(reason)) => {
                 if !gateway.kept_out {
@@ -233,7 +256,11 @@ impl Gateways {
         while self.tasks.try_join_next().is_some() {}
         let now = Instant::now();
         let (mut for_peers, mut later) = (Vec::new(), Vec::new());
-        while self.has_room(now) {
+        loop {
+            let gateways = self.gateways_have_room(now);
+            if !gateways && !self.peers_have_room() {
+                break;
+            }
             let Some(cid) = self.waiting.pop_front() else {
                 break;
             };
@@ -243,7 +270,7 @@ impl Gateways {
             if want.asked != 0 || want.peers == AtPeers::Asked {
                 continue;
             }
-            match self.chance(want, now) {
+            match self.chance(want, gateways, now) {
                 Chance::Gateway(gateway) => self.fetch(gateway, cid, now),
                 Chance::Peers => {
                     let want = self.wants.get_mut(&cid).expect("it was just found");
@@ -274,20 +301,20 @@ impl Gateways {
         missing.map(|want| want.wanted.cid).collect()
     }
 
-    /// Whether anybody can be asked for anything.
-    fn has_room(&self, now: Instant) -> bool {
-        let has_room = |gateway: &Gateway| gateway.has_room(self.window, now);
-        self.gateways.iter().any(has_room) || self.peers_have_room()
+    /// Whether a gateway can be asked for anything.
+    fn gateways_have_room(&mut self, now: Instant) -> bool {
+        let window = self.window;
+        self.gateways.iter().any(|g| g.has_room(window, now)) && self.download.opens()
     }
 
     fn peers_have_room(&self) -> bool {
         self.peers.is_some_and(|connected| connected > 0) && self.at_peers < PEERS_WINDOW
     }
 
-    fn chance(&self, want: &Want, now: Instant) -> Chance {
+    fn chance(&self, want: &Want, gateways: bool, now: Instant) -> Chance {
         let mut best: Option<usize> = None;
         for (index, gateway) in self.gateways.iter().enumerate() {
-            let may_ask = (want.lacking | want.asked) >> index & 1 == 0;
+            let may_ask = gateways && (want.lacking | want.asked) >> index & 1 == 0;
             if may_ask
                 && gateway.has_room(self.window, now)
                 && best.is_none_or(|best| gateway.in_flight < self.gateways[best].in_flight)
@@ -308,7 +335,7 @@ impl Gateways {
 
     /// Asks idle gateways for what others are slow with.
     fn ask_elsewhere(&mut self, now: Instant) {
-        if !self.gateways.iter().any(|g| g.has_room(self.window, now)) {
+        if !self.gateways_have_room(now) {
             return;
         }
         let is_slow = |want: &&Want| {
@@ -321,8 +348,9 @@ impl Gateways {
             .map(|w| w.wanted.cid)
             .collect();
         for cid in slow {
+            let gateways = self.gateways_have_room(now);
             let want = self.wants.get(&cid).expect("it was just found");
-            if let Chance::Gateway(gateway) = self.chance(want, now) {
+            if let Chance::Gateway(gateway) = self.chance(want, gateways, now) {
                 self.fetch(gateway, cid, now);
             }
         }
@@ -331,10 +359,14 @@ impl Gateways {
     fn fetch(&mut self, index: usize, cid: Cid, now: Instant) {
         let gateway = &mut self.gateways[index];
         gateway.in_flight += 1;
+        let mut drawn = SIZE_EXPECTED;
         if let Some(want) = self.wants.get_mut(&cid) {
             want.asked |= 1 << index;
             want.since = now;
+            drawn = want.wanted.size.map_or(SIZE_EXPECTED, u64::from);
         }
+        self.download.draw(drawn);
+        self.drawn += drawn;
         let (client, url, inbox) = (self.client.clone(), gateway.url.clone(), self.inbox.clone());
         let fetch = async move {
             let outcome = client.fetch(&url, &cid).await;
@@ -342,10 +374,18 @@ impl Gateways {
             inbox.put(SessionEvent::Fetched(Fetched {
                 gateway: index,
                 cid,
+                drawn,
                 outcome,
             }));
         };
         self.tasks.spawn_on(fetch, &self.threads);
+    }
+}
+
+impl Drop for Gateways {
+    fn drop(&mut self) {
+        // What is on its way is not waited for.
+        self.download.give_back(self.drawn);
     }
 }
 

@@ -171,6 +171,11 @@ impl Peers {
         }
     }
 
+    /// Notes that nobody could be asked for anything, by who pulls: they are not what is slow.
+    pub(super) fn held_back(&mut self, now: Instant) {
+        self.moved = now;
+    }
+
     /// Whether there is hope that anything comes.
     pub(super) fn check(&self, now: Instant, root: &Cid) -> Result<(), PullError> {
         if self.peers.is_empty() {

@@ -11,7 +11,7 @@ use crate::{
     control::{Client, ControlError},
     daemon::{self, DaemonError, Lock},
     home::Home,
-    node::{self, Handle, NodeOptions},
+    node::{self, DownloadLimit, Handle, NodeOptions},
     progress::Progress,
     shelf::Shelf,
 };
@@ -29,13 +29,14 @@ enum How {
     Agent {
         home: PathBuf,
     },
-    Alone(Alone),
+    Alone(Box<Alone>),
 }
 
 #[derive(Debug)]
 struct Alone {
     store: Arc<Store>,
     peers: Vec<(PeerId, Multiaddr)>,
+    download: DownloadLimit,
     /// There until this is dropped, if there are peers to ask.
     node: Option<(Handle, JoinHandle<()>)>,
     runtime: Runtime,
@@ -72,7 +73,7 @@ impl Puller {
                 home: home.path().to_owned(),
             }
         } else {
-            How::Alone(Alone::start(home, options, &wanted)?)
+            How::Alone(Box::new(Alone::start(home, options, &wanted)?))
         };
         Ok(Self { wanted, how })
     }
@@ -128,6 +129,7 @@ impl Puller {
                     node: alone.node.as_ref().map(|(node, _)| node),
                     peers: alone.peers.clone(),
                     gateways: &self.wanted.gateways,
+                    download: alone.download.clone(),
                     threads: alone.runtime.handle(),
                 };
                 Ok(from_sources(named, self.wanted.root, scope, into)?)
@@ -148,16 +150,18 @@ impl Alone {
         let store = Arc::new(store);
         let shelf = Arc::new(Shelf::new(store.clone()));
         let runtime = daemon::threads()?;
-        let node = if peers.is_empty() && !wanted.gateways.is_empty() {
-            None
+        let (node, download) = if peers.is_empty() && !wanted.gateways.is_empty() {
+            (None, DownloadLimit::new(options.rates.download.clone()))
         } else {
             let start = node::start(home.node_key(), options, shelf, None, lock.after_kill);
             let (node, _, task) = runtime.block_on(start)?;
-            Some((node, task))
+            let download = node.download().clone();
+            (Some((node, task)), download)
         };
         Ok(Self {
             store,
             peers,
+            download,
             node,
             runtime,
             _lock: lock,

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     bitswap::Wanted,
-    node::{Handle, Inbox, Providers, Session, SessionEvent, Stopped},
+    node::{DownloadLimit, Handle, Inbox, Providers, Session, SessionEvent, Stopped},
 };
 
 /// How often it is looked for what is slow, or missing.
@@ -28,6 +28,8 @@ pub(crate) struct Named<'a> {
     pub(crate) node: Option<&'a Handle>,
     pub(crate) peers: Vec<(PeerId, Multiaddr)>,
     pub(crate) gateways: &'a [GatewayUrl],
+    /// What all of them together are asked for; the node draws on it too.
+    pub(crate) download: DownloadLimit,
     /// What gateways are asked on.
     pub(crate) threads: &'a runtime::Handle,
 }
@@ -36,6 +38,7 @@ pub(crate) struct Named<'a> {
 pub(super) struct Sources {
     session: Option<Session>,
     gateways: Option<Gateways>,
+    download: DownloadLimit,
     inbox: Arc<Inbox>,
     looked: Instant,
 }
@@ -58,11 +61,19 @@ impl Sources {
         } else {
             let has_peers = session.is_some();
             let (urls, inbox) = (named.gateways, inbox.clone());
-            Some(Gateways::new(urls, named.threads, inbox, has_peers)?)
+            let download = named.download.clone();
+            Some(Gateways::new(
+                urls,
+                named.threads,
+                inbox,
+                download,
+                has_peers,
+            )?)
         };
         Ok(Self {
             session,
             gateways,
+            download: named.download,
             inbox,
             looked: Instant::now(),
         })
@@ -74,6 +85,11 @@ impl Sources {
         gateways.map_or_else(Vec::new, |all| {
             all.urls().map(ToString::to_string).collect()
         })
+    }
+
+    /// Whether the rate of downloads is what keeps anybody from being asked.
+    pub(super) fn are_held_back(&mut self) -> bool {
+        !self.download.opens()
     }
 
     /// Whether peers are asked, beside gateways or alone.

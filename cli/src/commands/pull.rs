@@ -69,12 +69,6 @@ impl From {
 
     /// Makes ready to pull a snapshot.
     pub(super) fn puller(&self, context: &Context, root: Cid) -> Result<Puller, CliError> {
-        if !self.gateway.is_empty() && self.limit_download != Schedule::default() {
-            return Err(
-                CliError::usage("gateways are not held to a limit of downloads")
-                    .hint("leave out `--limit-download`, or pull from peers with `--peer` alone"),
-            );
-        }
         let home = context.open_home()?;
         for peer in &self.peer {
             context.trail.detail("peer", &peer.to_string());

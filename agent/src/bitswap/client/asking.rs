@@ -80,7 +80,7 @@ impl Client {
             if self.in_flight_bytes >= WINDOW_SIZE_TOTAL_MAX {
                 return;
             }
-            if let Err(at) = self.download.opens(&rates.download, now) {
+            if let Err(at) = self.downloads.opens(&rates.download, now) {
                 self.download_opens = Some(at);
                 return;
             }
@@ -104,7 +104,7 @@ impl Client {
                 };
                 peer.ask(key, ask);
                 self.in_flight_bytes += bytes;
-                self.download.draw(bytes);
+                self.downloads.draw(bytes);
                 self.unsent.insert(session.members[slot].peer);
             }
             if peer.has_room() {

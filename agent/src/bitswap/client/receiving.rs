@@ -130,7 +130,7 @@ impl Client {
         let at = peer.probed.get(key).copied();
         if let Some(ask) = peer.settle(key) {
             self.in_flight_bytes -= ask.bytes;
-            self.download.give_back(ask.bytes);
+            self.downloads.give_back(ask.bytes);
             if !ask.repeated {
                 peer.latency.answer(now.elapsed.saturating_sub(ask.at));
             }

@@ -63,7 +63,7 @@ impl Client {
                 };
                 peer.ask(key, ask);
                 self.in_flight_bytes += ask.bytes;
-                self.download.draw(ask.bytes);
+                self.downloads.draw(ask.bytes);
                 self.unsent.insert(other);
             }
         }

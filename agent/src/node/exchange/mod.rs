@@ -3,7 +3,6 @@
 //! Owns the engine, its timer, and which connection a message goes over. What is in the store, and
 //! who may have it, is asked of the node's task with [`Event`]s and answered with inputs.
 
-mod clock;
 mod handler;
 mod stream;
 
@@ -28,12 +27,11 @@ use libp2p::{
 use protocol::block::Block;
 use tokio::time::Sleep;
 
-use super::limits::TICK_MIN;
+use super::{NodeError, NodeOptions, clock::Clock, download::DownloadLimit, limits::TICK_MIN};
 use crate::bitswap::{
-    Config, Effect, Engine, Input, MessageId, Misbehaviour, Now, PeerCounts, Protocol,
-    RefusedBecause, SessionId, Ticket,
+    Config, Effect, Engine, Input, MessageId, Misbehaviour, PeerCounts, Protocol, RefusedBecause,
+    SessionId, Ticket,
 };
-use clock::Clock;
 use handler::{Handler, Send, Told};
 use stream::Memory;
 
@@ -81,7 +79,6 @@ pub(super) struct Exchange {
     /// Messages that were given to a connection.
     sending: HashMap<MessageId, Sending>,
     memory: Memory,
-    started: Instant,
     clock: Clock,
     timer: Option<Pin<Box<Sleep>>>,
     ticked: Option<Instant>,
@@ -129,25 +126,37 @@ struct Sending {
 }
 
 impl Exchange {
-    pub(super) fn new(config: Config) -> Self {
-        Self {
+    /// Starts an engine that draws on `download` with whoever else does.
+    pub(super) fn start(
+        options: &NodeOptions,
+        download: &DownloadLimit,
+        after_kill: bool,
+    ) -> Result<Self, NodeError> {
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).map_err(|_| NodeError::Random)?;
+        let (downloads, clock) = download.parts();
+        let config = Config {
+            seed: u64::from_be_bytes(seed),
+            rates: options.rates.clone(),
+            downloads,
+            after_kill,
+        };
+        Ok(Self {
             engine: Engine::new(config),
             peers: HashMap::new(),
             spoken: HashMap::new(),
             sending: HashMap::new(),
             memory: Memory::default(),
-            started: Instant::now(),
-            clock: Clock::default(),
+            clock,
             timer: None,
             ticked: None,
             events: VecDeque::new(),
-        }
+        })
     }
 
     /// Tells the engine something.
     pub(super) fn handle(&mut self, input: Input) {
-        let now = self.now();
-        self.engine.handle(now, input);
+        self.engine.handle(self.clock.now(), input);
     }
 
     /// What went to and came from a peer.
@@ -157,13 +166,6 @@ impl Exchange {
 
     fn handler(&self, peer: &PeerId) -> Handler {
         Handler::new(self.memory.clone(), self.spoken.get(peer).copied())
-    }
-
-    fn now(&mut self) -> Now {
-        Now {
-            elapsed: self.started.elapsed(),
-            minute_of_day: self.clock.minute_of_day(),
-        }
     }
 
     fn connected(&mut self, peer: PeerId, id: ConnectionId, address: &Multiaddr) {
@@ -311,8 +313,8 @@ impl Exchange {
             self.timer = None;
             return false;
         };
-        let soonest = self.ticked.map_or(self.started, |at| at + TICK_MIN);
-        let deadline = (self.started + deadline).max(soonest);
+        let soonest = self.ticked.map_or(self.clock.started(), |at| at + TICK_MIN);
+        let deadline = (self.clock.started() + deadline).max(soonest);
         let deadline = tokio::time::Instant::from_std(deadline);
         let timer = self
             .timer

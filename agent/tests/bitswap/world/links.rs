@@ -90,8 +90,8 @@ impl World {
     pub(crate) fn restart(&mut self, node: usize) {
         let engine = Engine::new(Config {
             seed: self.rng.next(),
-            rates: Rates::default(),
             after_kill: true,
+            ..Config::default()
         });
         self.nodes[node].mind = Mind::Honest(Box::new(engine));
         self.nodes[node].tick = None;
