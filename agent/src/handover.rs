@@ -4,6 +4,7 @@ use std::{
     collections::{HashSet, VecDeque},
     fs,
     io::{self, Read, Write},
+    mem,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::atomic::Ordering,
@@ -11,7 +12,7 @@ use std::{
 
 use cid::Cid;
 use protocol::{
-    block::{Block, CODEC_DAG_PB},
+    block::{Block, CODEC_DAG_PB, UnverifiedBlock},
     car::{self, CarError},
     snapshot::{Object, Visit, folder, walk},
 };
@@ -73,14 +74,25 @@ pub enum HandoverError {
     Interrupted,
 }
 
+/// What segments are checked by before they are handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// Their CIDs.
+    Cid,
+    /// The checksums of the store, if they come out of one: for who checks the CIDs of what it is given.
+    Checksum,
+}
+
 /// Goes through the wanted blocks of a snapshot, each checked, parents before children.
 fn each_block(
     blocks: &Blocks<'_>,
     root: &Cid,
+    check: Check,
     progress: &Progress,
     is_wanted: &dyn Fn(&Cid) -> bool,
-    take: &mut dyn FnMut(&str, &Block) -> Result<(), HandoverError>,
+    mut take: impl FnMut(&str, &Cid, &[u8]) -> Result<(), HandoverError>,
 ) -> Result<(), HandoverError> {
+    let mut buffer = Vec::new();
     let get = &mut |cid: &Cid| Ok(blocks.block(cid)?);
     walk(root, get, &mut |visit| {
         if progress.stop.load(Ordering::Relaxed) {
@@ -89,7 +101,7 @@ fn each_block(
         let len = match visit {
             Visit::Public { block, .. } if !is_wanted(block.cid()) => 0,
             Visit::Public { path, block } => {
-                take(path, block)?;
+                take(path, block.cid(), block.bytes())?;
                 block.bytes().len()
             }
             Visit::Object(object) if !is_wanted(&object.cid()) => 0,
@@ -100,12 +112,24 @@ fn each_block(
                     cid,
                     reason: reason.to_owned(),
                 };
-                let block = blocks.block(&cid)?.ok_or_else(|| damaged("missing"))?;
-                let block = block
-                    .verify()
-                    .map_err(|_| damaged("does not match its CID"))?;
-                take(&path, &block)?;
-                block.bytes().len()
+                let bytes = match (check, blocks) {
+                    (Check::Checksum, Blocks::Store(store)) => {
+                        let read = store.get_checked(&cid, |_| mem::take(&mut buffer));
+                        read.map_err(|error| match error {
+                            StoreError::DamagedBlock { .. } => damaged("does not match its CID"),
+                            error => error.into(),
+                        })?
+                    }
+                    _ => {
+                        let block = blocks.block(&cid)?.map(UnverifiedBlock::verify);
+                        let block = block.transpose();
+                        let block = block.map_err(|_| damaged("does not match its CID"))?;
+                        block.map(Block::into_bytes)
+                    }
+                };
+                buffer = bytes.ok_or_else(|| damaged("missing"))?;
+                take(&path, &cid, &buffer)?;
+                buffer.len()
             }
             Visit::Damage(damage) => {
                 return Err(HandoverError::Damaged {
@@ -136,41 +160,44 @@ pub fn car_export(
     name: &Path,
     progress: &Progress,
 ) -> Result<u64, HandoverError> {
-    let (_, bytes) = car_of(blocks, root, &|_| true, out, name, progress)?;
-    Ok(bytes)
-}
-
-/// Writes those blocks of a snapshot as a CARv1 that are wanted, and returns how many, and their bytes.
-///
-/// # Errors
-/// As [`car_export`].
-pub(crate) fn car_of(
-    blocks: &Blocks<'_>,
-    root: &Cid,
-    is_wanted: &dyn Fn(&Cid) -> bool,
-    out: impl Write,
-    name: &Path,
-    progress: &Progress,
-) -> Result<(u64, u64), HandoverError> {
     let failed = |cause| HandoverError::Write {
         path: name.to_owned(),
         cause,
     };
     let mut writer = car::Writer::new(out, &[*root]).map_err(failed)?;
-    let (mut count, mut bytes) = (0, 0);
-    let mut written = HashSet::new();
-    each_block(blocks, root, progress, is_wanted, &mut |_, block| {
-        if block.cid().codec() != CODEC_DAG_PB || written.insert(*block.cid()) {
-            count += 1;
-            bytes += block.bytes().len() as u64;
-            writer.write(block).map_err(failed)?;
-        }
-        Ok(())
-    })?;
+    let take = |cid: &Cid, block: &[u8]| writer.write_checked(cid, block).map_err(failed);
+    let (_, bytes) = each_once(blocks, root, Check::Cid, &|_| true, progress, take)?;
     writer
         .finish()
         .and_then(|mut out| out.flush())
         .map_err(failed)?;
+    Ok(bytes)
+}
+
+/// Goes through the wanted blocks of a snapshot as a CAR has them: the root first, and each once. Returns how many
+/// they are, and their bytes.
+///
+/// # Errors
+/// As [`car_export`].
+pub(crate) fn each_once(
+    blocks: &Blocks<'_>,
+    root: &Cid,
+    check: Check,
+    is_wanted: &dyn Fn(&Cid) -> bool,
+    progress: &Progress,
+    mut take: impl FnMut(&Cid, &[u8]) -> Result<(), HandoverError>,
+) -> Result<(u64, u64), HandoverError> {
+    let (mut count, mut bytes) = (0, 0);
+    let mut nodes = HashSet::new();
+    let take_once = |_: &str, cid: &Cid, block: &[u8]| {
+        if cid.codec() != CODEC_DAG_PB || nodes.insert(*cid) {
+            count += 1;
+            bytes += block.len() as u64;
+            take(cid, block)?;
+        }
+        Ok(())
+    };
+    each_block(blocks, root, check, progress, is_wanted, take_once)?;
     Ok((count, bytes))
 }
 
@@ -391,8 +418,8 @@ pub fn get(
         .tempdir_in(parent)
         .map_err(failed(parent))?;
     let mut bytes = 0;
-    each_block(blocks, root, progress, &|_| true, &mut |path, block| {
-        if block.cid().codec() == CODEC_DAG_PB {
+    let take = |path: &str, cid: &Cid, block: &[u8]| {
+        if cid.codec() == CODEC_DAG_PB {
             return Ok(());
         }
         let path = staging.path().join(path);
@@ -409,10 +436,11 @@ pub fn get(
             .mode(0o600)
             .open(&path)
             .map_err(failed(&path))?;
-        file.write_all(block.bytes()).map_err(failed(&path))?;
-        bytes += block.bytes().len() as u64;
+        file.write_all(block).map_err(failed(&path))?;
+        bytes += block.len() as u64;
         Ok(())
-    })?;
+    };
+    each_block(blocks, root, Check::Cid, progress, &|_| true, take)?;
     rustix::fs::syncfs(fs::File::open(staging.path()).map_err(failed(staging.path()))?)
         .map_err(|errno| failed(staging.path())(errno.into()))?;
     let staged = staging.keep();

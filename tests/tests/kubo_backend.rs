@@ -1,10 +1,17 @@
 //! A Kubo as a back end: snapshots are published there, pinned, recovered without this program, and read back.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, sync::Arc};
+use std::{
+    fs,
+    os::unix::fs::{FileExt, PermissionsExt},
+    path::Path,
+    process::Command,
+    sync::Arc,
+};
 
 use serde_json::Value;
 use souverain_tests::{
     kubo::Kubo,
+    packs::{self, Place},
     program::{Ran, Sandbox, noise, note, tree},
     relay::{Break, Relay, Way},
 };
@@ -163,10 +170,10 @@ fn a_later_snapshot_sends_what_changed() {
 
 #[test]
 fn a_kubo_that_is_killed_on_the_way_gets_the_rest_when_it_is_back() {
-    const SIZE: u64 = 48 << 20;
+    const SIZE: u64 = 96 << 20;
     // It writes what comes every 4 MiB, not every 100, so that little data shows what is kept.
     let kubo = Arc::new(Kubo::configured(&[("Import.BatchMaxSize", "4194304")]));
-    let source = source(3, 48);
+    let source = source(3, 96);
     let killed = kubo.clone();
     let relay = Relay::breaking(
         kubo.api_socket(),
@@ -281,6 +288,46 @@ fn what_a_kubo_lacks_is_told() {
     assert_eq!(kubo.ok(&put), root);
     target.run(&pull).failed(1, "does not have all of");
     assert_eq!(target.listed(), Vec::<String>::new());
+}
+
+/// Blocks are sent as the checksums of the store let them through: who takes them has to check the CIDs.
+#[test]
+fn what_is_damaged_gets_into_no_kubo() {
+    let kubo = Kubo::start();
+    let source = source(7, 4);
+    let root = source.ok(&["export", "tree"]);
+    let flip = |file: &Path, at: u64| {
+        let file = fs::File::options().read(true).write(true).open(file);
+        let file = file.expect("opens");
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).expect("reads");
+        file.write_all_at(&[byte[0] ^ 1], at).expect("writes");
+    };
+    let segment = |place: &Place| place.len > 1 << 18;
+
+    let car = source.path("all.car");
+    source.ok(&["car", "export", &root, text(&car)]);
+    let place = packs::of_car(&car).into_iter().find(segment);
+    let place = place.expect("a segment");
+    flip(&car, place.offset + place.len / 2);
+    let import = kubo.run(&["dag", "import", "--pin-roots=false", text(&car)]);
+    let said = String::from_utf8_lossy(&import.stderr).into_owned();
+    assert!(
+        !import.status.success() && said.contains("mismatch"),
+        "{said}"
+    );
+
+    let packed = packs::blocks(&source.home()).into_iter();
+    let packed = packed
+        .filter(|other| other.cid == place.cid)
+        .collect::<Vec<_>>();
+    assert_eq!(packed.len(), 1);
+    flip(&packed[0].pack, packed[0].offset);
+    let damaged = source.run(&["pin", "add", &root, "--backend", &at(&kubo)]);
+    damaged.failed(3, "does not match its CID");
+    assert!(!kubo.ok(&["pin", "ls", "--type=recursive"]).contains(&root));
+    let known = ["--offline", "block", "stat", &place.cid.to_string()];
+    assert!(!kubo.run(&known).status.success());
 }
 
 #[test]

@@ -1,25 +1,27 @@
-//! Publishing: the blocks that a Kubo lacks go there in one stream, then it pins the root.
+//! Publishing: the blocks that a Kubo lacks go there in a few streams, then it pins the root.
 
 use std::{
     collections::HashSet,
     io::{self, Write},
-    path::Path,
     thread,
 };
 
 use bytes::BytesMut;
 use cid::Cid;
-use libp2p::futures::{StreamExt, TryStreamExt, stream};
+use libp2p::futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use libp2p_identity::PeerId;
-use protocol::block::CODEC_RAW;
+use protocol::{block::CODEC_RAW, car};
 use store::Store;
 use tokio::sync::mpsc::{self, Sender};
 
-use super::{Kubo, KuboError, rpc::Car};
+use super::{
+    Kubo, KuboError,
+    rpc::{Car, ImportStats},
+};
 use crate::{
     blocks::{Blocks, BlocksError},
     dag,
-    handover::{self, HandoverError},
+    handover::{self, Check, HandoverError},
     pinning::pin_name,
     progress::Progress,
     shelf,
@@ -27,8 +29,10 @@ use crate::{
 
 /// Bytes that are sent at once.
 const PART_SIZE: usize = 256 << 10;
-/// Parts that wait to be sent.
-const PARTS_MAX: usize = 16;
+/// Parts of one CAR that wait to be sent.
+const PARTS_MAX: usize = 8;
+/// CARs that are sent at once: Kubo takes in each of them on one core, hashing and writing in turn.
+const CARS: usize = 2;
 /// Snapshots whose blocks are known to be there because they are pinned: the latest ones.
 const KNOWN_ROOTS_MAX: usize = 8;
 /// Blocks of snapshots that are remembered to be there, 16 bytes each.
@@ -145,7 +149,7 @@ impl Kubo {
         self.runtime.block_on(answers.try_collect())
     }
 
-    /// Sends all blocks but those that are there. A thread reads and checks ahead of the network.
+    /// Sends all blocks but those that are there, by turns in several CARs. A thread reads and checks ahead of the network.
     fn send(
         &self,
         store: &Store,
@@ -153,50 +157,82 @@ impl Kubo {
         there: &HashSet<[u8; 16]>,
         progress: &Progress,
     ) -> Result<Published, KuboError> {
-        let boundary = boundary()?;
-        let kind = format!("multipart/form-data; boundary={boundary}");
-        let (sender, parts) = mpsc::channel(PARTS_MAX);
-        let mut form = Form::new(sender, boundary);
+        let (mut forms, mut cars) = (Vec::new(), Vec::new());
+        for _ in 0..CARS {
+            let boundary = boundary()?;
+            let kind = format!("multipart/form-data; boundary={boundary}");
+            let (sender, parts) = mpsc::channel(PARTS_MAX);
+            forms.push(Form::new(sender, boundary));
+            cars.push(Car { kind, parts });
+        }
         thread::scope(|scope| {
             let reading = thread::Builder::new()
                 .name("publish".into())
                 .spawn_scoped(scope, move || {
                     let is_wanted =
                         |cid: &Cid| dag::short(cid).is_none_or(|short| !there.contains(&short));
-                    let name = Path::new("the CAR");
-                    let blocks = Blocks::Store(store);
-                    let written = form.begin().map_err(form_error).and_then(|()| {
-                        handover::car_of(&blocks, root, &is_wanted, &mut form, name, progress)
-                    });
-                    match written {
-                        Ok(written) => form.end().map_err(form_error).map(|()| written),
-                        Err(error) => {
-                            form.abort();
-                            Err(error)
-                        }
-                    }
+                    write(store, root, &is_wanted, forms, progress)
                 })
                 .map_err(KuboError::Thread)?;
-            let sent = self
-                .runtime
-                .block_on(self.rpc.dag_import(Car { kind, parts }));
+            // When one fails the others are given up.
+            let sent = try_join_all(cars.into_iter().map(|car| self.rpc.dag_import(car)));
+            let sent = self.runtime.block_on(sent);
             let written = reading.join().expect("the thread does not panic");
             match (written, sent) {
-                (Ok((blocks, bytes)), Ok(stats)) if stats.block_count == blocks => Ok(Published {
-                    blocks,
-                    bytes,
-                    was_pinned: false,
-                }),
-                (Ok((blocks, _)), Ok(stats)) => Err(KuboError::Malformed {
-                    call: "dag/import",
-                    what: format!("{} blocks came of {blocks}", stats.block_count),
-                }),
+                (Ok((counts, bytes)), Ok(stats)) => {
+                    for (blocks, ImportStats { block_count: came }) in counts.iter().zip(stats) {
+                        if came != *blocks {
+                            return Err(KuboError::Malformed {
+                                call: "dag/import",
+                                what: format!("{came} blocks came of {blocks}"),
+                            });
+                        }
+                    }
+                    Ok(Published {
+                        blocks: counts.iter().sum(),
+                        bytes,
+                        was_pinned: false,
+                    })
+                }
                 (Err(error), _) if !is_hung_up(&error) => Err(error.into()),
                 (_, Err(error)) => Err(error),
                 (Err(error), Ok(_)) => Err(error.into()),
             }
         })
     }
+}
+
+/// Writes what is wanted of a snapshot into the forms by turns, the root into the first one. Returns how many blocks
+/// each has, and the bytes of all.
+fn write(
+    store: &Store,
+    root: &Cid,
+    is_wanted: &dyn Fn(&Cid) -> bool,
+    forms: Vec<Form>,
+    progress: &Progress,
+) -> Result<([u64; CARS], u64), HandoverError> {
+    let mut cars = Vec::new();
+    for mut form in forms {
+        form.begin().map_err(form_error)?;
+        cars.push(car::Writer::new(form, &[*root]).map_err(form_error)?);
+    }
+    let mut counts = [0; CARS];
+    let mut turns = (0..CARS).cycle();
+    let take = |cid: &Cid, bytes: &[u8]| {
+        let turn = turns.next().expect("it goes round");
+        counts[turn] += 1;
+        cars[turn].write_checked(cid, bytes).map_err(form_error)
+    };
+    let blocks = Blocks::Store(store);
+    let written = handover::each_once(&blocks, root, Check::Checksum, is_wanted, progress, take);
+    for car in cars {
+        let form = car.finish().map_err(form_error)?;
+        match &written {
+            Ok(_) => form.end().map_err(form_error)?,
+            Err(_) => form.abort(),
+        }
+    }
+    written.map(|(_, bytes)| (counts, bytes))
 }
 
 /// What ends the parts of the form: bytes that nobody can know before, as anyone may have made the blocks.

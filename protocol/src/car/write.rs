@@ -36,9 +36,16 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// It cannot be written.
     pub fn write(&mut self, block: &Block) -> io::Result<()> {
-        self.out
-            .write_all(&section_bytes(block.cid(), block.bytes().len()))?;
-        self.out.write_all(block.bytes())
+        self.write_checked(block.cid(), block.bytes())
+    }
+
+    /// Appends a block that the caller has checked in its own way.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write_checked(&mut self, cid: &Cid, bytes: &[u8]) -> io::Result<()> {
+        self.out.write_all(&section_bytes(cid, bytes.len()))?;
+        self.out.write_all(bytes)
     }
 
     /// Flushes, and gives back what was written to.

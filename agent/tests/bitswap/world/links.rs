@@ -5,8 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use protocol::block::sha256;
 use souverain_agent::bitswap::{
-    Config, Engine, Input, MessageId, Protocol, Rates, limits::MESSAGE_SIZE_MAX,
-    message::WireMessage,
+    Config, Engine, Input, MessageId, Protocol, limits::MESSAGE_SIZE_MAX, message::WireMessage,
 };
 
 use super::{DEATH_NOTICED, Event, Mind, World, key, ms};
