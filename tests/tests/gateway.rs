@@ -15,7 +15,7 @@ use souverain_tests::{
     packs,
     program::{Sandbox, noise, note, tree},
     running::Running,
-    web::{Answer, curl},
+    web::{Answer, Scripted, curl},
 };
 
 const RAW: &str = "application/vnd.ipld.raw";
@@ -96,6 +96,53 @@ fn kubo_imports_the_car() {
     assert!(imported.contains(&root), "{imported}");
     let place = source.path("folder");
     kubo.ok(&["get", "-o", place.to_str().expect("UTF-8"), &root]);
+    source.ok(&["get", &root, "own"]);
+    assert_eq!(tree(&place), tree(&source.path("own")));
+    server.stop();
+}
+
+/// Kubo's retrieval over HTTP: it learns where the gateway is from a router, probes it, and asks it for each block.
+#[test]
+fn kubo_fetches_blocks_without_libp2p() {
+    let (source, root) = source(8);
+    source.ok(&["share", &root, "--with", "public"]);
+    let server = serve(&source);
+    let peer = server.tcp().rsplit('/').next().expect("an id").to_owned();
+    let port = server
+        .url("")
+        .rsplit(':')
+        .next()
+        .expect("a port")
+        .to_owned();
+    let provider = serde_json::json!({ "Providers": [{
+        "Schema": "peer",
+        "ID": peer,
+        "Addrs": [format!("/ip4/127.0.0.1/tcp/{port}/http")],
+        "Protocols": ["transport-ipfs-gateway-http"],
+    }]});
+    let router = Scripted::start(move |asked| {
+        let head = "Content-Type: application/json\r\n";
+        match asked.target.starts_with("/routing/v1/providers/") {
+            true => asked.answer("200 OK", head, provider.to_string().as_bytes()),
+            false => asked.answer("404 Not Found", "", b""),
+        }
+        true
+    });
+    let kubo = Kubo::configured(&[
+        ("HTTPRetrieval.Enabled", "true"),
+        ("Routing.DelegatedRouters", &format!("[\"{}\"]", router.url)),
+        ("Routing.Type", r#""delegated""#),
+    ]);
+    kubo.ok(&["pin", "add", "--progress=false", &root]);
+    assert_eq!(kubo.ok(&["swarm", "peers"]), "");
+    let place = source.path("folder");
+    kubo.ok(&[
+        "--offline",
+        "get",
+        "-o",
+        place.to_str().expect("UTF-8"),
+        &root,
+    ]);
     source.ok(&["get", &root, "own"]);
     assert_eq!(tree(&place), tree(&source.path("own")));
     server.stop();
