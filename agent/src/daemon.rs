@@ -36,7 +36,7 @@ use crate::{
         keys_of, now_ms, open_own,
         recorder::Recorder,
     },
-    node::{self, NodeError, NodeOptions},
+    node::{self, Budgets, NodeError, NodeOptions},
     sharing::SharingError,
     shelf::Shelf,
 };
@@ -144,14 +144,17 @@ impl Daemon {
         let shelf = Arc::new(Shelf::recorded(store, recorder));
         shelf.refresh()?;
         let witness = home.witness_key().map_err(LogError::Key)?.key().clone();
+        let budgets = Budgets::new(&options.rates);
         let http = http.map(|http| {
             let witness = Some((witness, port.witnessing.clone()));
-            runtime.block_on(Server::bind(home.path(), http, shelf.clone(), witness))
+            let (shelf, upload) = (shelf.clone(), budgets.upload.clone());
+            runtime.block_on(Server::bind(home.path(), http, shelf, upload, witness))
         });
         let http = http.transpose()?;
         let (node, addresses, task) = runtime.block_on(node::start(
             home.node_key(),
             options,
+            &budgets,
             shelf.clone(),
             Some(port),
             lock.after_kill,

@@ -149,6 +149,38 @@ fn kubo_fetches_blocks_without_libp2p() {
 }
 
 #[test]
+fn a_limit_of_uploads_holds_over_http() {
+    let (source, root) = source(8);
+    source.ok(&["share", &root, "--with", "public"]);
+    let limit = ["--limit-upload", "4MiB"];
+    let http = ["--http", "127.0.0.1:0", "--gateway"];
+    let server = Running::start(&source, &[&http[..], &limit].concat());
+    // What may go at once, and a block more, is not waited for.
+    let least = Duration::from_secs_f64((8.0 - 1.0 - 1.0) / 4.0);
+
+    let began = Instant::now();
+    let car = curl(&server.url(&format!("/ipfs/{root}?format=car")), &[]);
+    assert_eq!((car.status, car.exit), (200, 0));
+    assert!(began.elapsed() >= least, "{:?}", began.elapsed());
+    assert_eq!(cids(&car.body)[0].to_string(), root);
+
+    let target = Sandbox::new();
+    let began = Instant::now();
+    target.ok(&["pull", &root, "--gateway", &server.url("")]);
+    assert!(began.elapsed() >= least, "{:?}", began.elapsed());
+    target.ok(&["verify", &root, "--keyless"]);
+    server.stop();
+
+    // Nothing goes where the rate is none, and a block is not waited for for ever.
+    let none = Running::start(&source, &[&http[..], &["--limit-upload", "0"]].concat());
+    let block = curl(&none.url(&format!("/ipfs/{root}?format=raw")), &[]);
+    assert_eq!((block.status, block.header("retry-after")), (503, "1"));
+    let probe = curl(&none.url("/ipfs/bafkqaaa?format=raw"), &[]);
+    assert_eq!(probe.status, 200);
+    none.stop();
+}
+
+#[test]
 fn formats_are_negotiated() {
     let (source, root) = source(1);
     source.ok(&["share", &root, "--with", "public"]);

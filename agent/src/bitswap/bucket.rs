@@ -63,22 +63,22 @@ impl Bucket {
     }
 }
 
-/// What is drawn on for downloads: one bucket for all who ask for blocks, of peers or elsewhere. Clones are the same one.
+/// One bucket for all who draw on it, the engine and those who exchange blocks in another way. Clones are the same one.
 #[derive(Clone, Debug, Default)]
-pub struct Downloads(Arc<Mutex<Bucket>>);
+pub struct SharedBucket(Arc<Mutex<Bucket>>);
 
-impl Downloads {
-    /// Whether something may be asked for; if not, when to look again.
+impl SharedBucket {
+    /// Whether a draw may be made; if not, when to ask again.
     pub(crate) fn opens(&self, schedule: &Schedule, now: Now) -> Result<(), Duration> {
         self.bucket().opens(schedule, now)
     }
 
-    /// Counts bytes that are asked for.
+    /// Draws bytes, whether they are there or not.
     pub(crate) fn draw(&self, bytes: u64) {
         self.bucket().draw(bytes);
     }
 
-    /// Gives back bytes that were asked for and did not come.
+    /// Gives back bytes that were drawn and not used.
     pub(crate) fn give_back(&self, bytes: u64) {
         self.bucket().give_back(bytes);
     }

@@ -25,7 +25,7 @@ use self::{
     session::Session,
 };
 use super::{
-    bucket::Downloads,
+    bucket::SharedBucket,
     engine::{Key, Outbox, key_of},
     events::{
         Config, Effect, Held, MessageId, Misbehaviour, Now, PeerCounts, Protocol, RefusedBecause,
@@ -44,7 +44,7 @@ pub(super) struct Client {
     /// Peers with something to be sent.
     unsent: BTreeSet<PeerId>,
     in_flight_bytes: u64,
-    downloads: Downloads,
+    downloads: SharedBucket,
     download_opens: Option<Duration>,
     silence_check: Option<Duration>,
     retry_at: Option<Duration>,

@@ -72,7 +72,7 @@ impl Engine {
     pub fn new(config: Config) -> Self {
         Self {
             client: Client::new(&config),
-            server: Server::default(),
+            server: Server::new(&config),
             rates: config.rates,
             peers: BTreeSet::new(),
             banned: VecDeque::new(),

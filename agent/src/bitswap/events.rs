@@ -8,7 +8,7 @@ use libp2p_identity::PeerId;
 use protocol::block::Block;
 
 use super::{
-    bucket::Downloads,
+    bucket::SharedBucket,
     message::{MessageError, VerifiedMessage, WireMessage},
     rate::Rates,
 };
@@ -53,8 +53,10 @@ pub struct Config {
     pub seed: u64,
     /// How fast blocks are sent and asked for.
     pub rates: Rates,
-    /// What the rate of downloads is kept to with.
-    pub downloads: Downloads,
+    /// What is drawn on for blocks that are sent.
+    pub uploads: SharedBucket,
+    /// What is drawn on for blocks that are asked for.
+    pub downloads: SharedBucket,
     /// Whether an earlier run of this node was killed, so that its peers may still send what it asked for.
     pub after_kill: bool,
 }

@@ -14,7 +14,7 @@ mod rate;
 mod server;
 mod wire;
 
-pub use bucket::Downloads;
+pub use bucket::SharedBucket;
 pub use engine::Engine;
 pub use events::{
     Answer, Config, Effect, Held, Input, MessageId, Misbehaviour, Now, PROTOCOLS, PeerCounts,

@@ -21,9 +21,9 @@ use self::{
     wants::Batch,
 };
 use super::{
-    bucket::Bucket,
+    bucket::SharedBucket,
     engine::{Key, Outbox},
-    events::{Answer, Held, MessageId, Misbehaviour, Now, PeerCounts, Protocol, Ticket},
+    events::{Answer, Config, Held, MessageId, Misbehaviour, Now, PeerCounts, Protocol, Ticket},
     limits::{
         ENTRIES_AHEAD_MAX, ENTRIES_PER_SECOND_MAX, SEND_ATTEMPTS_MAX, SERVED_WANTS_MAX,
         SERVED_WANTS_PER_PEER_MAX, SERVED_WANTS_PER_PEER_RESERVED,
@@ -52,7 +52,7 @@ pub(super) struct Server {
     untaken_bytes: usize,
     /// Peers that these are for.
     taking: usize,
-    upload: Bucket,
+    uploads: SharedBucket,
     upload_opens: Option<Duration>,
     /// When to look for peers that take nothing.
     stall_check: Option<Duration>,
@@ -78,6 +78,13 @@ struct Load {
 }
 
 impl Server {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            uploads: config.uploads.clone(),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn connected(&mut self, peer: PeerId, protocol: Protocol) {
         if let Some(known) = self.peers.get_mut(&peer) {
             known.protocol = protocol;

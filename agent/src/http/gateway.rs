@@ -6,7 +6,7 @@
 mod car;
 pub mod request;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cid::Cid;
@@ -21,16 +21,19 @@ use protocol::block::HASH_IDENTITY;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::spawn_blocking,
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
     Body,
     answers::{FOR_EVER, Held, Refusal, matches_etag, refused, set, whole},
-    limits::{BLOCK_BYTES_MAX, BLOCK_BYTES_WAIT, CARS_MAX, READS_MAX},
+    limits::{
+        BLOCK_BYTES_MAX, BLOCK_BYTES_WAIT, BLOCK_RATE_WAIT, CAR_RATE_WAIT, CAR_STEP_SIZE, CARS_MAX,
+        READS_MAX,
+    },
     places::Busy,
 };
-use crate::shelf::Shelf;
+use crate::{node::Budget, shelf::Shelf};
 use car::{CarFailure, Walk};
 use request::{Ask, CarAsk, MEDIA_RAW, PREFIX};
 
@@ -48,6 +51,7 @@ const BUSY: Refusal = Refusal {
 #[derive(Debug)]
 pub(super) struct Gateway {
     shelf: Arc<Shelf>,
+    upload: Budget,
     reads: Semaphore,
     /// Units of memory for blocks.
     memory: Arc<Semaphore>,
@@ -63,9 +67,10 @@ struct Sending {
 }
 
 impl Gateway {
-    pub(super) fn new(shelf: Arc<Shelf>) -> Self {
+    pub(super) fn new(shelf: Arc<Shelf>, upload: Budget) -> Self {
         Self {
             shelf,
+            upload,
             reads: Semaphore::new(READS_MAX),
             memory: Arc::new(Semaphore::new(BLOCK_BYTES_MAX / UNIT)),
             cars: Arc::new(Semaphore::new(CARS_MAX)),
@@ -125,6 +130,21 @@ impl Gateway {
         }
     }
 
+    /// Counts bytes that are to be sent, once the rate of uploads lets them go.
+    async fn draw(&self, bytes: u64, patience: Duration) -> Result<(), Refusal> {
+        let deadline = Instant::now() + patience;
+        let mut upload = self.upload.clone();
+        while let Err(wait) = upload.opens() {
+            let at = Instant::now() + wait;
+            if at > deadline {
+                return Err(BUSY);
+            }
+            sleep_until(at).await;
+        }
+        upload.draw(bytes);
+        Ok(())
+    }
+
     /// Runs what asks the store, on a thread that may wait for the disk.
     async fn reading<T: Send + 'static>(
         &self,
@@ -160,6 +180,7 @@ impl Gateway {
         let units = u32::try_from(size.div_ceil(UNIT as u64)).map_err(|_| car::UNREADABLE)?;
         let room = self.memory.clone().acquire_many_owned(units);
         let memory = timeout(BLOCK_BYTES_WAIT, room).await.map_err(|_| BUSY)?;
+        self.draw(size, BLOCK_RATE_WAIT).await?;
         let (shelf, wanted) = (self.shelf.clone(), *cid);
         let block = self
             .reading(move || shelf.for_everyone().load(&wanted))
@@ -233,6 +254,12 @@ impl Gateway {
 impl Sending {
     /// The next bytes, none at the end; and what goes on, if anything does.
     async fn step(mut self) -> (Option<Result<Bytes, super::BodyError>>, Option<Self>) {
+        let upload = self.gateway.upload.clone();
+        let drawn = CAR_STEP_SIZE as u64;
+        if self.gateway.draw(drawn, CAR_RATE_WAIT).await.is_err() {
+            tracing::warn!("a CAR was cut off, as the rate of uploads lets nothing go");
+            return (Some(Err("the rate lets nothing go".into())), None);
+        }
         let mut walk = self.walk;
         let work = move || {
             let step = walk.step();
@@ -242,6 +269,8 @@ impl Sending {
             return (Some(Err("a read failed".into())), None);
         };
         self.walk = walk;
+        upload.give_back(drawn);
+        upload.draw(step.as_ref().map_or(0, |bytes| bytes.len() as u64));
         match step {
             Ok(bytes) if bytes.is_empty() => (None, None),
             Ok(bytes) => {

@@ -32,6 +32,10 @@ pub const READS_MAX: usize = 8;
 pub const BLOCK_BYTES_MAX: usize = 64 << 20;
 /// How long a request may wait for room among them.
 pub const BLOCK_BYTES_WAIT: Duration = Duration::from_secs(5);
+/// How long a block may wait for the rate of uploads.
+pub const BLOCK_RATE_WAIT: Duration = Duration::from_secs(5);
+/// How long a CAR that is being sent may wait for it, before it is cut off.
+pub const CAR_RATE_WAIT: Duration = Duration::from_secs(120);
 /// CARs that are sent at the same time.
 pub const CARS_MAX: usize = 8;
 /// Bytes of a CAR that are made at a time, and one block more at most.

@@ -29,7 +29,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{log::witnessing::Witnessing, shelf::Shelf};
+use crate::{log::witnessing::Witnessing, node::Budget, shelf::Shelf};
 use answers::{Refusal, refused};
 use gateway::Gateway;
 use limits::{ACCEPT_WAIT, HEAD_SIZE_MAX, HEADER_WAIT, HEADERS_MAX};
@@ -100,18 +100,21 @@ struct Site {
 }
 
 impl Server {
-    /// Begins to listen. If the node is a witness, it cosigns with a key what is decided to be.
+    /// Begins to listen. Blocks draw on `upload`. If the node is a witness, it cosigns with a key what is decided to be.
     pub(crate) async fn bind(
         home: &Path,
         options: &HttpOptions,
         shelf: Arc<Shelf>,
+        upload: Budget,
         witness: Option<(CosignerKey, Witnessing)>,
     ) -> Result<Self, HttpError> {
         let HttpAddress(address) = options.listen;
         let failed = |cause| HttpError { address, cause };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let gateway = options.gateway.then(|| Arc::new(Gateway::new(shelf)));
+        let gateway = options
+            .gateway
+            .then(|| Arc::new(Gateway::new(shelf, upload)));
         Ok(Self {
             listener,
             address,

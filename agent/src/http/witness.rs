@@ -158,7 +158,9 @@ mod tests {
     use super::super::{HttpOptions, Server};
     use super::*;
     use crate::{
+        bitswap::Rates,
         log::witnessing::tests::{deciding, key, request},
+        node::Budgets,
         shelf::Shelf,
     };
 
@@ -172,8 +174,9 @@ mod tests {
             gateway: false,
         };
         let shelf = Arc::new(Shelf::new(store));
+        let upload = Budgets::new(&Rates::default()).upload;
         let witness = witnessing.map(|witnessing| (key().key().clone(), witnessing));
-        let server = Server::bind(home.path(), &options, shelf, witness);
+        let server = Server::bind(home.path(), &options, shelf, upload, witness);
         let server = server.await.expect("listens");
         let url = server.url();
         tokio::spawn(async move { server.serve().await });

@@ -15,7 +15,7 @@ use super::following::{self, Following, Standing};
 use crate::{
     daemon::{DaemonError, lock, threads},
     home::Home,
-    node::{self, Dht, Listen, NodeOptions},
+    node::{self, Budgets, Dht, Listen, NodeOptions},
     shelf::Shelf,
 };
 
@@ -43,7 +43,15 @@ pub(super) fn agree(home: &Home, own: &Origin, wait: Duration) -> Result<bool, D
         dht: Dht::Off,
         ..NodeOptions::default()
     };
-    let start = node::start(home.node_key(), &options, shelf, Some(port), false);
+    let budgets = Budgets::new(&options.rates);
+    let start = node::start(
+        home.node_key(),
+        &options,
+        &budgets,
+        shelf,
+        Some(port),
+        false,
+    );
     let (node, _, task) = runtime.block_on(start)?;
     let (standing, heard) = bounded(PEERS_MAX);
     let (end, _ended) = oneshot::channel();

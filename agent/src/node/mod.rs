@@ -5,9 +5,9 @@
 
 mod admission;
 mod behaviour;
+mod budget;
 mod clock;
 mod dialling;
-mod download;
 mod exchange;
 mod frames;
 mod gather;
@@ -31,7 +31,7 @@ use cid::Cid;
 use libp2p::{TransportError, multiaddr::Protocol, noise, tls};
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use download::DownloadLimit;
+pub(crate) use budget::{Budget, Budgets};
 pub use libp2p::{Multiaddr, PeerId};
 pub(crate) use session::{Inbox, Session, SessionEvent};
 pub use status::{PeerStatus, Status};
@@ -237,7 +237,7 @@ pub(crate) enum Providers {
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
     commands: mpsc::Sender<Command>,
-    download: DownloadLimit,
+    download: Budget,
 }
 
 /// The node has stopped.
@@ -247,7 +247,7 @@ pub(crate) struct Stopped;
 
 impl Handle {
     /// What everybody together may be asked for.
-    pub(crate) fn download(&self) -> &DownloadLimit {
+    pub(crate) fn download(&self) -> &Budget {
         &self.download
     }
 

@@ -34,8 +34,8 @@ use providers::Provided;
 use super::{
     Command, Handle, NodeError, NodeOptions, PeerStatus, Status,
     behaviour::{Behaviour, BehaviourEvent, OWN_DHT, PUBLIC_DHT},
+    budget::Budgets,
     dialling::Dialling,
-    download::DownloadLimit,
     exchange::Exchange,
     limits::{
         ADDRESSES_PER_PEER_MAX, AGENT_NAME_LEN_MAX, COMMANDS_MAX, EVENTS_PER_CONNECTION, IDLE_WAIT,
@@ -60,6 +60,7 @@ use crate::{
 pub(crate) async fn start(
     key: &Keypair,
     options: &NodeOptions,
+    budgets: &Budgets,
     shelf: Arc<Shelf>,
     port: Option<Port>,
     after_kill: bool,
@@ -69,8 +70,7 @@ pub(crate) async fn start(
     let traffic = Arc::new(Traffic::default());
     let (transport, relay_client) =
         transport::build(key, options.private.as_ref(), traffic.clone())?;
-    let download = DownloadLimit::new(options.rates.download.clone());
-    let exchange = Exchange::start(options, &download, after_kill)?;
+    let exchange = Exchange::start(options, budgets, after_kill)?;
     let behaviour = Behaviour::new(key, relay_client, options, port.is_some(), exchange)?;
     let control = behaviour.streams.new_control();
     let (talk, says, incoming) = match port.map(|port| Talk::new(port, control)) {
@@ -112,6 +112,7 @@ pub(crate) async fn start(
         task.dialling.want(Instant::now(), peer, address, false);
     }
     let addresses = task.addresses();
+    let download = budgets.download.clone();
     let handle = Handle { commands, download };
     Ok((handle, addresses, tokio::spawn(task.run())))
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     bitswap::Wanted,
-    node::{DownloadLimit, Inbox, SessionEvent},
+    node::{Budget, Inbox, SessionEvent},
 };
 use protocol::block::Block;
 
@@ -61,7 +61,7 @@ pub(super) struct Gateways {
     client: Arc<Client>,
     threads: runtime::Handle,
     inbox: Arc<Inbox>,
-    download: DownloadLimit,
+    download: Budget,
     /// Bytes that were drawn for what has not come.
     drawn: u64,
     /// Ended when this is dropped.
@@ -119,7 +119,7 @@ impl Gateways {
         urls: &[GatewayUrl],
         threads: &runtime::Handle,
         inbox: Arc<Inbox>,
-        download: DownloadLimit,
+        download: Budget,
         has_peers: bool,
     ) -> Result<Self, PullError> {
         let mut gateways: Vec<Gateway> = Vec::new();
@@ -304,7 +304,7 @@ impl Gateways {
     /// Whether a gateway can be asked for anything.
     fn gateways_have_room(&mut self, now: Instant) -> bool {
         let window = self.window;
-        self.gateways.iter().any(|g| g.has_room(window, now)) && self.download.opens()
+        self.gateways.iter().any(|g| g.has_room(window, now)) && self.download.opens().is_ok()
     }
 
     fn peers_have_room(&self) -> bool {

@@ -11,7 +11,7 @@ use crate::{
     control::{Client, ControlError},
     daemon::{self, DaemonError, Lock},
     home::Home,
-    node::{self, DownloadLimit, Handle, NodeOptions},
+    node::{self, Budget, Budgets, Handle, NodeOptions},
     progress::Progress,
     shelf::Shelf,
 };
@@ -36,7 +36,7 @@ enum How {
 struct Alone {
     store: Arc<Store>,
     peers: Vec<(PeerId, Multiaddr)>,
-    download: DownloadLimit,
+    download: Budget,
     /// There until this is dropped, if there are peers to ask.
     node: Option<(Handle, JoinHandle<()>)>,
     runtime: Runtime,
@@ -150,18 +150,25 @@ impl Alone {
         let store = Arc::new(store);
         let shelf = Arc::new(Shelf::new(store.clone()));
         let runtime = daemon::threads()?;
-        let (node, download) = if peers.is_empty() && !wanted.gateways.is_empty() {
-            (None, DownloadLimit::new(options.rates.download.clone()))
+        let budgets = Budgets::new(&options.rates);
+        let node = if peers.is_empty() && !wanted.gateways.is_empty() {
+            None
         } else {
-            let start = node::start(home.node_key(), options, shelf, None, lock.after_kill);
+            let start = node::start(
+                home.node_key(),
+                options,
+                &budgets,
+                shelf,
+                None,
+                lock.after_kill,
+            );
             let (node, _, task) = runtime.block_on(start)?;
-            let download = node.download().clone();
-            (Some((node, task)), download)
+            Some((node, task))
         };
         Ok(Self {
             store,
             peers,
-            download,
+            download: budgets.download,
             node,
             runtime,
             _lock: lock,

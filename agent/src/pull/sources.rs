@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     bitswap::Wanted,
-    node::{DownloadLimit, Handle, Inbox, Providers, Session, SessionEvent, Stopped},
+    node::{Budget, Handle, Inbox, Providers, Session, SessionEvent, Stopped},
 };
 
 /// How often it is looked for what is slow, or missing.
@@ -29,7 +29,7 @@ pub(crate) struct Named<'a> {
     pub(crate) peers: Vec<(PeerId, Multiaddr)>,
     pub(crate) gateways: &'a [GatewayUrl],
     /// What all of them together are asked for; the node draws on it too.
-    pub(crate) download: DownloadLimit,
+    pub(crate) download: Budget,
     /// What gateways are asked on.
     pub(crate) threads: &'a runtime::Handle,
 }
@@ -38,7 +38,7 @@ pub(crate) struct Named<'a> {
 pub(super) struct Sources {
     session: Option<Session>,
     gateways: Option<Gateways>,
-    download: DownloadLimit,
+    download: Budget,
     inbox: Arc<Inbox>,
     looked: Instant,
 }
@@ -89,7 +89,7 @@ impl Sources {
 
     /// Whether the rate of downloads is what keeps anybody from being asked.
     pub(super) fn are_held_back(&mut self) -> bool {
-        !self.download.opens()
+        self.download.opens().is_err()
     }
 
     /// Whether peers are asked, beside gateways or alone.

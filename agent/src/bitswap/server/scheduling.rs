@@ -89,7 +89,7 @@ impl Server {
             let Some(&peer) = self.ring.front() else {
                 return;
             };
-            if let Err(at) = self.upload.opens(&rates.upload, now) {
+            if let Err(at) = self.uploads.opens(&rates.upload, now) {
                 self.upload_opens = Some(at);
                 return;
             }
@@ -130,7 +130,7 @@ impl Server {
         let ticket = out.ticket();
         let mut batch = served.wants.take_batch(ticket, count);
         served.upload.draw(batch.bytes as u64);
-        self.upload.draw(batch.bytes as u64);
+        self.uploads.draw(batch.bytes as u64);
         let cids = std::mem::take(&mut batch.cids);
         let connection = served.connection;
         self.hold(&peer, batch.bytes);

@@ -27,7 +27,7 @@ use libp2p::{
 use protocol::block::Block;
 use tokio::time::Sleep;
 
-use super::{NodeError, NodeOptions, clock::Clock, download::DownloadLimit, limits::TICK_MIN};
+use super::{NodeError, NodeOptions, budget::Budgets, clock::Clock, limits::TICK_MIN};
 use crate::bitswap::{
     Config, Effect, Engine, Input, MessageId, Misbehaviour, PeerCounts, Protocol, RefusedBecause,
     SessionId, Ticket,
@@ -126,19 +126,19 @@ struct Sending {
 }
 
 impl Exchange {
-    /// Starts an engine that draws on `download` with whoever else does.
+    /// Starts an engine that draws on `budgets` with whoever else does.
     pub(super) fn start(
         options: &NodeOptions,
-        download: &DownloadLimit,
+        budgets: &Budgets,
         after_kill: bool,
     ) -> Result<Self, NodeError> {
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|_| NodeError::Random)?;
-        let (downloads, clock) = download.parts();
         let config = Config {
             seed: u64::from_be_bytes(seed),
             rates: options.rates.clone(),
-            downloads,
+            uploads: budgets.upload.bucket.clone(),
+            downloads: budgets.download.bucket.clone(),
             after_kill,
         };
         Ok(Self {
@@ -147,7 +147,7 @@ impl Exchange {
             spoken: HashMap::new(),
             sending: HashMap::new(),
             memory: Memory::default(),
-            clock,
+            clock: budgets.clock.clone(),
             timer: None,
             ticked: None,
             events: VecDeque::new(),
