@@ -406,8 +406,13 @@ class Bench:
 
     # one node, many peers; and none -----------------------------------------
 
+    def sent(self, home):
+        """Bytes of blocks that each peer of an agent was sent."""
+        status = json.loads(run(self.souverain(home, "--json", "agent", "status")).splitlines()[-1])
+        return {peer["peer"]: peer["block_bytes_sent"] for peer in status["peers"]}
+
     def crowd(self):
-        """Peers that pull at once: the server's memory, and what each has when the first has all."""
+        """Peers that pull at once: the server's memory, and what each is sent from when all are served until one has all."""
         tag, root = self.prepare(self.args.crowd_mib)
         agent = Agent(Place("127.0.0.1"), os.path.join(tag, "home1"))
         homes = [f"crowd/{n}" for n in range(self.args.peers)]
@@ -416,20 +421,28 @@ class Bench:
             run(self.souverain(home, "init"))
         began = settled()
         pullers = [
-            subprocess.Popen(self.souverain(home, "pull", root, "--peer", agent.address("/tcp/")), stdout=subprocess.DEVNULL)
+            subprocess.Popen(
+                self.souverain(home, "pull", root, "--peer", agent.address("/tcp/")),
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             for home in homes]
+        home = f"{self.args.crowd_mib}/home1"
+        before = {}
+        while len(before) < len(homes) or not all(before.values()):
+            before = self.sent(home)
+            if any(puller.poll() is not None for puller in pullers):
+                sys.exit("a pull ended before all were served: take a larger --crowd-mib")
         while all(puller.poll() is None for puller in pullers):
             time.sleep(0.005)
-        sizes = [
-            sum(os.path.getsize(self.path(home, "packs", name)) for name in os.listdir(self.path(home, "packs")))
-            for home in homes]
+        after = self.sent(home)
+        sent = [after[peer] - before[peer] for peer in before if peer in after]
+        middle = statistics.median(sent)
         if any([puller.wait() for puller in pullers]):
             sys.exit("a pull failed")
         seconds = time.monotonic() - began
         print(f"\n{self.args.peers} peers pull {self.args.crowd_mib} MiB at once: {seconds:.1f} s, "
               f"{len(homes) * self.args.crowd_mib / seconds:.0f} MiB/s in all; the server had at most "
-              f"{agent.status('VmHWM') / 1024:.0f} MiB; when the first was done, the others had "
-              f"{min(sizes) / max(sizes):.0%} at least, {statistics.median(sizes) / max(sizes):.0%} in the middle.")
+              f"{agent.status('VmHWM') / 1024:.0f} MiB; from when all were served until one had all, they were sent "
+              f"{min(sent) / middle:.0%} to {max(sent) / middle:.0%} of the middle one.")
         agent.end()
         fresh(self.path("crowd"))
 
