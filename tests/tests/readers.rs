@@ -108,11 +108,13 @@ fn readers_and_a_busy_export_do_not_disturb_each_other() {
 fn a_reader_outlives_the_export_that_it_asks() {
     let sandbox = Sandbox::new();
     write(&sandbox, "old", 0, 20);
-    write(&sandbox, "new", 1000, 30);
     let cid = sandbox.ok(&["export", "old"]);
     for n in 0..5 {
+        // Another folder each time: what a killed export committed is not written again.
+        let new = format!("new{n}");
+        write(&sandbox, &new, 1000 * (n + 1), 30);
         let size = packs::size(&sandbox.home());
-        let mut child = sandbox.spawn(&["export", "new", "--commit-every", "1"]);
+        let mut child = sandbox.spawn(&["export", &new, "--commit-every", "1"]);
         wait_until(&mut child, || {
             packs::size(&sandbox.home()) > size + (2 << 20)
         });
@@ -125,7 +127,7 @@ fn a_reader_outlives_the_export_that_it_asks() {
             names
                 .flatten()
                 .map(name)
-                .any(|name| name.starts_with(".souverain"))
+                .any(|name| name.starts_with(".souverain") || name == target)
         });
         child.kill().expect("kills");
         let _ = child.wait();
