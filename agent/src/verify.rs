@@ -110,10 +110,25 @@ pub struct OpenedReport {
     pub lies: Vec<String>,
 }
 
+/// The segments and lists that a directory `s/` names, as far as it could be read.
+#[derive(Clone, Debug, Default)]
+pub struct Named {
+    blocks: HashSet<[u8; 32]>,
+    /// The paths of what is damaged: `s` and folders below it name more than is known.
+    damaged: HashSet<String>,
+}
+
+impl Named {
+    /// Whether a folder that is damaged may name the block.
+    fn may_be_unread(&self, block: &[u8; 32]) -> bool {
+        self.damaged.contains("s") || self.damaged.contains(&format!("s/{}", folder(block)))
+    }
+}
+
 const QUEUE: usize = 64;
 
-/// Checks every block of a snapshot against its CID, and the shape of the whole. `named` is
-/// told every segment and list that the snapshot names.
+/// Checks every block of a snapshot against its CID, and the shape of the whole. What its
+/// directory names comes with it.
 ///
 /// # Errors
 /// The store or the file failed; damage is reported, not returned.
@@ -122,8 +137,7 @@ pub fn keyless(
     root: &Cid,
     sample: Option<&Sample>,
     progress: &Progress,
-    named: &mut dyn FnMut(&Object),
-) -> Result<KeylessReport, BlocksError> {
+) -> Result<(KeylessReport, Named), BlocksError> {
     let (todo, entries) = bounded::<Object>(QUEUE);
     let total = Mutex::new(KeylessReport::default());
     let lock = || total.lock().unwrap_or_else(PoisonError::into_inner);
@@ -152,17 +166,21 @@ pub fn keyless(
             .collect();
         drop(entries);
         let mut damage = Vec::new();
+        let mut named = Named::default();
         let mut drawn = Drawn::new();
         let walked = walk(root, &mut |cid| blocks.block(cid), &mut |visit| {
             match visit {
                 Visit::Public { .. } => {}
-                Visit::Damage(found) => damage.push(BlockDamage {
-                    reason: reading::chain(&found.reason),
-                    path: found.path,
-                    cid: found.cid,
-                }),
+                Visit::Damage(found) => {
+                    named.damaged.insert(found.path.clone());
+                    damage.push(BlockDamage {
+                        reason: reading::chain(&found.reason),
+                        path: found.path,
+                        cid: found.cid,
+                    });
+                }
                 Visit::Object(object) => {
-                    named(&object);
+                    named.blocks.insert(object.block);
                     match sample {
                         _ if progress.stop.load(Ordering::Relaxed) => {}
                         Some(sample) if !sample.wants(&object.block) => {
@@ -193,7 +211,7 @@ pub fn keyless(
         total.blocks += walked.public_blocks;
         total.bytes += walked.public_bytes;
         total.damage.extend(damage);
-        Ok(total)
+        Ok((total, named))
     })
 }
 
@@ -223,14 +241,14 @@ fn segment(
 }
 
 /// Opens every segment and checks plaintext hashes, lengths, row counts and content hashes; and
-/// that the lists name what the directory names. `named` are the directory's blocks.
+/// that the lists name what the directory names.
 ///
 /// # Errors
 /// The store or the file failed; damage and lies are reported, not returned.
 pub fn opened(
     blocks: &Blocks<'_>,
     snapshot: &OpenSnapshot,
-    named: &HashSet<[u8; 32]>,
+    named: &Named,
     sample: Option<&Sample>,
     progress: &Progress,
 ) -> Result<OpenedReport, BlocksError> {
@@ -247,13 +265,13 @@ pub fn opened(
 fn opened_of(
     blocks: &Blocks<'_>,
     snapshot: &OpenSnapshot,
-    named: &HashSet<[u8; 32]>,
+    named: &Named,
     wanted: &Wanted<'_>,
     sample: Option<&Sample>,
     progress: &Progress,
 ) -> Result<(OpenedReport, Drawn<[u8; 32]>), BlocksError> {
     let streams: Vec<&Stream> = snapshot.manifest.streams.iter().collect();
-    let mut listed: HashSet<[u8; 32]> = HashSet::with_capacity(named.len());
+    let mut listed: HashSet<[u8; 32]> = HashSet::with_capacity(named.blocks.len());
     let mut report = OpenedReport::default();
     let mut drawn = Drawn::new();
     reading::read(
@@ -279,13 +297,14 @@ fn opened_of(
         },
     )?;
     let lists_whole = report.damage.iter().all(|d| d.segment.is_some());
-    let extra = named.difference(&listed).count();
+    let extra = named.blocks.difference(&listed).count();
     if lists_whole && extra > 0 {
         report
             .lies
             .push(format!("{extra} blocks below s/ are in no segment list"));
     }
-    let absent = listed.difference(named).count();
+    let absent = listed.difference(&named.blocks);
+    let absent = absent.filter(|block| !named.may_be_unread(block)).count();
     if absent > 0 {
         report
             .lies

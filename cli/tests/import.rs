@@ -3,11 +3,13 @@
 mod souverain;
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions},
+    io::BufReader,
     os::unix::fs::FileExt,
     process::Command,
 };
 
+use protocol::car::Reader;
 use souverain::{Sandbox, write_tree};
 
 fn sqlite(sandbox: &Sandbox, file: &str, sql: &str) -> String {
@@ -37,7 +39,12 @@ fn exported() -> (Sandbox, String) {
 /// Changes a byte in the largest section of the CAR: a segment of the tree.
 fn damage(sandbox: &Sandbox, car: &str) {
     let path = sandbox.path(car);
-    let middle = fs::metadata(&path).expect("is there").len() / 2;
+    let mut reader = Reader::new(BufReader::new(File::open(&path).expect("opens"))).expect("a CAR");
+    let mut largest = (0, 0);
+    while let Some(block) = reader.next_unverified().expect("reads") {
+        largest = largest.max((block.bytes.len() as u64, reader.offset()));
+    }
+    let middle = largest.1 - largest.0 / 2;
     let file = OpenOptions::new()
         .read(true)
         .write(true)

@@ -2,7 +2,7 @@
 //! snapshot is listed, and the next export goes on.
 #![cfg(feature = "fault")]
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use agent::{
     blocks::Blocks,
@@ -46,11 +46,8 @@ fn check_listed(node: &Node) -> usize {
     let listed = catalog::snapshots(&store).expect("lists");
     for (root, _) in &listed {
         let progress = Progress::default();
-        let mut named = HashSet::new();
-        let keyless = verify::keyless(&blocks, root, None, &progress, &mut |object| {
-            named.insert(object.block);
-        });
-        assert_eq!(keyless.expect("reads").damage, []);
+        let (keyless, named) = verify::keyless(&blocks, root, None, &progress).expect("reads");
+        assert_eq!(keyless.damage, []);
         let snapshot = open(&blocks, root, &node.identities, None).expect("opens");
         let opened = verify::opened(&blocks, &snapshot, &named, None, &progress).expect("reads");
         assert_eq!((opened.damage, opened.lies), (vec![], vec![]));

@@ -1,6 +1,6 @@
 //! The whole way: intake, sealing, store, reading, with sources made of rows.
 
-use std::{collections::HashSet, fs, os::unix::fs::FileExt};
+use std::{fs, os::unix::fs::FileExt};
 
 use agent::{
     blocks::{Blocks, CarFile},
@@ -223,14 +223,11 @@ fn damage_is_found_with_and_without_a_key() {
     let root = report.root.expect("root");
     let check = || {
         let blocks = Blocks::Store(&store);
-        let mut named = HashSet::new();
         let progress = Progress::default();
-        let keyless = verify::keyless(&blocks, &root, None, &progress, &mut |o| {
-            named.insert(o.block);
-        });
+        let (keyless, named) = verify::keyless(&blocks, &root, None, &progress).expect("reads");
         let snapshot = node.open(&Blocks::Store(&store), &report);
         let opened = verify::opened(&blocks, &snapshot, &named, None, &progress).expect("reads");
-        (keyless.expect("reads"), opened)
+        (keyless, opened)
     };
     let (keyless, opened) = check();
     assert_eq!(

@@ -107,18 +107,7 @@ impl Args {
         });
         let can_open = !self.keyless && context.can_open(&self.open_with)?;
         let bar = Bar::follow(&context.ui, "verifying", &context.progress);
-        let mut named = HashSet::new();
-        let keyless = verify::keyless(
-            blocks,
-            &root,
-            sample.as_ref(),
-            &context.progress,
-            &mut |object| {
-                if can_open {
-                    named.insert(object.block);
-                }
-            },
-        )?;
+        let (keyless, named) = verify::keyless(blocks, &root, sample.as_ref(), &context.progress)?;
         context.stop_if_interrupted()?;
         damaged.extend(keyless.damage.iter().map(|damage| damage.cid));
         report_blocks(context, &keyless)?;

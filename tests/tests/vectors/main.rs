@@ -2,7 +2,7 @@
 //! says, refuses the broken ones, and so does a reader that was written from the specification.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     error::Error,
     fs,
     path::{Path, PathBuf},
@@ -76,16 +76,8 @@ fn opened_car(path: &Path) -> Result<(Blocks<'static>, OpenSnapshot), String> {
 fn faults(path: &Path) -> Result<(), String> {
     let progress = Progress::default();
     let (blocks, snapshot) = opened_car(path)?;
-    let mut named = HashSet::new();
-    let report = keyless(&blocks, &snapshot.root, None, &progress, &mut |object| {
-        named.insert(object.block);
-    });
-    let mut faults: Vec<String> = report
-        .expect("a file")
-        .damage
-        .into_iter()
-        .map(|d| d.reason)
-        .collect();
+    let (report, named) = keyless(&blocks, &snapshot.root, None, &progress).expect("a file");
+    let mut faults: Vec<String> = report.damage.into_iter().map(|d| d.reason).collect();
     let report = opened(&blocks, &snapshot, &named, None, &progress).expect("a file");
     faults.extend(report.damage.into_iter().map(|d| d.reason));
     faults.extend(report.lies);
